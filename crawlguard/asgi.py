@@ -1,0 +1,110 @@
+"""The ASGI door: FastAPI, Starlette, Litestar, Quart, Django ASGI.
+
+    app.add_middleware(CrawlGuardMiddleware)            # or: app = CrawlGuardMiddleware(app, policy="crawlguard.yaml")
+
+It decides before the application hears of the request, and hands everything else through untouched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import Any
+
+from .decision import ALLOW, Action, Decision
+from .guard import Guard
+from .policy.schema import Policy
+from .refusal import refuse
+from .request import RequestView
+from .views import Marks
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+POLICY_VIOLATION = 1008
+"""The close code of a refused websocket (RFC 6455 7.4.1); before accept the server turns it into HTTP 403."""
+
+
+class CrawlGuardMiddleware:
+    """Guards an ASGI application. ``policy``: None (the bundled default), a path, ``builtin:NAME``, a Policy or a Guard.
+
+    ``settings`` are those of Guard. The decision is in ``scope["crawlguard"]``. Raises PolicyError, ConfigError or
+    DataError while it is made, and nothing of its own after that.
+    """
+
+    def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Any) -> None:
+        self.app = app
+        self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await self.app(scope, receive, send)
+            return
+        decision = self._decide(scope)
+        scope["crawlguard"] = decision
+        if decision.action is Action.ALLOW:
+            await self.app(scope, receive, send)
+        elif kind == "websocket":
+            await _close(decision, scope, receive, send)
+        else:
+            await _answer(decision, scope, send)
+
+    def _decide(self, scope: Scope) -> Decision:
+        try:
+            client = scope.get("client")
+            view = RequestView(
+                scope.get("method", "GET"), scope["path"], scope["headers"], client[0] if client else "",
+                scope.get("scheme"), scope.get("query_string", b""),
+            )  # fmt: skip
+        except Exception:  # a scope that no server should send is the application's to deal with
+            self.guard.fail_open()
+            return ALLOW
+        return self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
+
+
+async def _answer(decision: Decision, scope: Scope, send: Send) -> None:
+    accept = b", ".join(v for k, v in scope["headers"] if k == b"accept").decode("latin-1")
+    status, headers, body = refuse(decision, accept, scope.get("method", "GET"))
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _close(decision: Decision, scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a websocket before it is accepted: with the whole answer where the server can send it, else by closing."""
+    await receive()  # websocket.connect
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": decision.reason[:120]})
+        return
+
+    async def denial(message: Message) -> None:
+        await send({**message, "type": message["type"].replace("http.", "websocket.http.")})
+
+    await _answer(decision, scope, denial)
+
+
+def _locate(app: Any, scope: Scope) -> Any:
+    """The endpoint that a Starlette or FastAPI application would run, None when that cannot be told.
+
+    No framework is imported: a router is whatever has ``routes`` that can ``matches(scope)``.
+    """
+    found = scope.get("app") or app
+    while found is not None and not hasattr(found, "routes"):
+        found = getattr(found, "app", None)  # another middleware in between
+    return _endpoint(getattr(found, "routes", ()), dict(scope))
+
+
+def _endpoint(routes: Any, scope: Scope) -> Any:
+    for route in routes:
+        match, child = route.matches(scope)
+        if match.value == 2:  # starlette.routing.Match.FULL
+            inner = getattr(route, "routes", None)
+            if inner and "endpoint" not in child:
+                return _endpoint(inner, {**scope, **child})
+            return child.get("endpoint")
+    return None

@@ -1,0 +1,169 @@
+"""Who is really asking: the walk over trusted proxies, from the right to the left. Never the leftmost by faith.
+
+Addresses are packed bytes here (4 or 16). The result is an address, or None for *unknown*. Unknown is an answer: address
+and rate conditions then do not match, so a site whose proxy is not set up yet never throttles all visitors as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # 12 times faster than ipaddress, and as strict
+
+from .errors import ConfigError
+
+MAX_HOPS = 32
+"""More proxies in a row than any real deployment has; a longer chain of trusted hops is somebody's game."""
+MAX_HEADER = 4096
+"""Bytes of a forwarding header that are read, from its right end: enough for MAX_HOPS of the longest hops."""
+
+PRIVATE = (
+    "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
+    "::1/128", "fc00::/7", "fe80::/10",
+)  # fmt: skip
+"""Loopback, private, link-local and carrier-grade NAT ranges (RFC 1918, 4193, 6598): where reverse proxies live."""
+
+FORWARDING = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"cf-connecting-ip", b"true-client-ip"))
+"""Headers whose presence shows that a reverse proxy stands in front."""
+
+_CHAINS = (b"x-forwarded-for", b"forwarded")
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+def parse_ip(text: str) -> bytes | None:
+    """The packed address of ``text``, None when it is not one.
+
+    IPv4-mapped IPv6 becomes IPv4, so that one client has one address; a zone id (``%eth0``) is dropped, as it means
+    something on the sender's host only. ``1.2.3``, leading zeros and anything with white space are refused.
+    """
+    try:
+        if ":" in text:
+            packed = inet_pton(AF_INET6, text.partition("%")[0] if "%" in text else text)
+            return packed[12:] if packed.startswith(_MAPPED) else packed
+        return inet_pton(AF_INET, text)
+    except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate inside
+        return None
+
+
+def format_ip(packed: bytes) -> str:
+    """The text of a packed address (RFC 5952 for IPv6)."""
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
+def parse_hop(hop: str) -> bytes | None:
+    """The packed address in one hop of a chain, None for garbage.
+
+    Takes ``1.2.3.4``, ``1.2.3.4:5678``, ``2001:db8::1``, ``[2001:db8::1]``, ``[2001:db8::1]:443`` and zone ids.
+    ``unknown`` and ``_hidden`` (RFC 7239 section 6) are garbage here: they name nobody.
+    """
+    hop = hop.strip(" \t")
+    if hop.startswith("["):
+        hop, bracket, rest = hop[1:].partition("]")
+        if not bracket or (rest and not (rest[0] == ":" and _is_port(rest[1:]))):
+            return None
+    elif hop.count(":") == 1:
+        hop, _, port = hop.partition(":")
+        if not _is_port(port):
+            return None
+    return parse_ip(hop)
+
+
+def _is_port(text: str) -> bool:
+    return 0 < len(text) <= 5 and text.isascii() and text.isdigit()
+
+
+def forwarded_hops(value: str) -> list[str] | None:
+    """The ``for=`` values of a Forwarded header (RFC 7239 section 4) in order, "" for an element without exactly one.
+
+    None when the header is malformed, or holds an escape (no address needs one): nobody can then say where a hop ends.
+    """
+    pieces = value.split('"')
+    if len(pieces) % 2 == 0 or "\\" in value:
+        return None
+    pieces[1::2] = [piece.replace(",", " ").replace(";", " ") for piece in pieces[1::2]]  # quoted: no separators
+    hops = []
+    for element in "".join(pieces).split(","):
+        named = [p.strip()[4:] for p in element.split(";") if p.strip()[:4].lower() == "for="]
+        hops.append(named[0] if len(named) == 1 else "")
+    return hops
+
+
+class Networks:
+    """A set of CIDRs, asked by packed address: one mask and one set look-up for each prefix length in use."""
+
+    __slots__ = ("_by_length",)
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        """Raises ValueError for what is not an address or CIDR, or has host bits set."""
+        found: dict[int, dict[int, set[int]]] = {4: {}, 16: {}}
+        for cidr in cidrs:
+            network = ip_network(cidr)
+            masks = found[network.max_prefixlen // 8]
+            masks.setdefault(int(network.netmask), set()).add(int(network.network_address))
+        self._by_length = {size: [(mask, frozenset(nets)) for mask, nets in masks.items()] for size, masks in found.items()}
+
+    def __contains__(self, packed: bytes) -> bool:
+        value = int.from_bytes(packed, "big")
+        return any(value & mask in nets for mask, nets in self._by_length[len(packed)])
+
+
+_NEAR = Networks(PRIVATE)
+
+
+class ClientResolver:
+    """Finds the client's address from the TCP peer and one named header.
+
+    ``trusted``: CIDRs or addresses, ``private`` (PRIVATE and unix sockets) and ``unix`` (unix sockets alone).
+    ``header``: ``x-forwarded-for``, ``forwarded``, or a header that carries a single address (``cf-connecting-ip``).
+    Raises ConfigError when either is not usable.
+    """
+
+    __slots__ = ("_chain", "_forwarded", "_trusted", "_unix", "configured", "header")
+
+    def __init__(self, trusted: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
+        self.header = header.strip().lower().encode("latin-1", "replace")
+        self._chain, self._forwarded = self.header in _CHAINS, self.header == b"forwarded"
+        items = list(trusted)
+        self._unix = "unix" in items or "private" in items
+        cidrs = [i for i in items if i not in ("unix", "private")] + (list(PRIVATE) if "private" in items else [])
+        try:
+            self._trusted = Networks(cidrs)
+        except ValueError as error:
+            raise ConfigError(f"trusted_proxies: {error}; write an address (127.0.0.1), a CIDR (10.0.0.0/8), private or unix") from None
+        self.configured = bool(items)
+
+    def needs_headers(self, peer: bytes | None) -> bool:
+        """True when the peer alone does not settle the matter: a trusted proxy, or one that is near (None: a unix socket)."""
+        return peer is None or peer in _NEAR or peer in self._trusted
+
+    def resolve(self, peer: bytes | None, values: list[bytes], forwarding: bool) -> bytes | None:
+        """The client's packed address, or None for unknown.
+
+        ``peer``: the TCP peer's packed address, None for a unix socket. ``values``: all values of ``header``, in the
+        order in which they came. ``forwarding``: whether any header of FORWARDING is there.
+        """
+        trusted = self._unix if peer is None else peer in self._trusted
+        if not trusted:
+            # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address.
+            return None if peer is None or (forwarding and peer in _NEAR) else peer
+        if not values:
+            return None  # a proxy that names nobody: its own address would stand for all visitors
+        if not self._chain:
+            return parse_hop(values[0].decode("latin-1")) if len(values) == 1 else None
+        return self._walk(b",".join(values))
+
+    def _walk(self, raw: bytes) -> bytes | None:
+        if self._forwarded:
+            hops = forwarded_hops(raw.decode("latin-1")) if len(raw) <= MAX_HEADER else None
+            if hops is None:
+                return None
+        else:
+            hops = raw[-MAX_HEADER:].decode("latin-1").rsplit(",", MAX_HOPS + 1)
+        walked: bytes | None = None
+        for count, hop in enumerate(reversed(hops)):
+            walked = parse_hop(hop)
+            if walked is None or count == MAX_HOPS:
+                return None
+            if walked not in self._trusted:
+                return walked
+        return walked  # every hop is our own: the outermost one asked

@@ -1,0 +1,74 @@
+"""The middleware class. One ``await`` sets the two kinds of views apart."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.checks import Error
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import resolve
+
+from ..decision import ALLOW, Action, Decision
+from ..guard import Guard
+from ..refusal import refuse
+from ..request import RequestView
+from ..views import Marks
+from .checks import configuration
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+
+
+class CrawlGuardMiddleware:
+    """Guards a Django site by the setting CRAWLGUARD. The decision is in ``request.crawlguard``.
+
+    Raises ImproperlyConfigured at start, with the ids of ``checks``, when the setting or the policy cannot be used.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        given = getattr(settings, "CRAWLGUARD", {})
+        wrong = [m for m in configuration(given) if isinstance(m, Error)]
+        if wrong:
+            raise ImproperlyConfigured("\n".join(str(m) for m in wrong))
+        self.guard = Guard(given.get("policy"), **{k: v for k, v in given.items() if k != "policy"})
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self._acall(request)
+        return self._refused(request) or self.get_response(request)
+
+    async def _acall(self, request: HttpRequest) -> Any:
+        return self._refused(request) or await self.get_response(request)  # type: ignore[misc]
+
+    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+        decision = self._decide(request)
+        request.crawlguard = decision  # type: ignore[attr-defined]
+        if decision.action is Action.ALLOW:
+            return None
+        status, headers, body = refuse(decision, request.META.get("HTTP_ACCEPT"), request.method or "GET")
+        return HttpResponse(body, status=status, headers=dict(headers))
+
+    def _decide(self, request: HttpRequest) -> Decision:
+        try:
+            scope = getattr(request, "scope", None)
+            view = RequestView.from_scope(scope) if scope else RequestView.from_environ(request.META)
+        except Exception:  # a request that no server should hand over is the application's to deal with
+            self.guard.fail_open()
+            return ALLOW
+        return self.guard.decide(view, partial(_locate, request) if Marks.used else None)
+
+
+def _locate(request: HttpRequest) -> Any:
+    return resolve(request.path_info, getattr(request, "urlconf", None)).func

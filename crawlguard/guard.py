@@ -1,0 +1,383 @@
+"""The wiring: a policy becomes a live guard that decides, counts, logs, reloads, and never takes a site down.
+
+All state of one policy is one ``_Live`` object, replaced by one assignment: no request ever sees half of each. The fail-open
+rule lives here and nowhere else: an exception while deciding serves the request.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .client_ip import FORWARDING, ClientResolver, parse_ip
+from .decision import ALLOW, Decision
+from .errors import ConfigError, CrawlGuardError
+from .events import Counters, EventLog, Once, Privacy, own
+from .ipdb import build_table
+from .loader import load_policy
+from .policy.compile import compile_policy
+from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, RuleVerdict, UaFacts
+from .policy.schema import ClientIp, Log, Policy, Store
+from .request import RequestView
+from .signals.ip import client_prefix, subnet_prefix
+from .signals.rate import Keyer
+from .signals.ua import MAX_UA
+from .store import RateStore, open_store
+from .views import EXEMPT, STRICT
+
+GENERATION = 4096
+"""Entries in a generation of the caches (two are kept): a busy site's browsers and visitors of the last minutes."""
+WATCH_EVERY = 1.0
+"""Seconds between looks at the policy's files."""
+
+SETTINGS = ("mode", "trusted_proxies", "client_ip_header", "store", "log", "log_sample", "addresses")
+
+
+def with_settings(policy: Policy, **settings: Any) -> Policy:
+    """A policy with some of its settings replaced from code. Raises ConfigError for a name that is none of SETTINGS."""
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(f"no setting is called {unknown[0]!r}; there are: {', '.join(SETTINGS)}")
+    changes: dict[str, Any] = {}
+    if "mode" in settings:
+        if settings["mode"] not in ("enforce", "shadow"):
+            raise ConfigError(f"mode: {settings['mode']!r} is neither 'enforce' nor 'shadow'")
+        changes["mode"] = settings["mode"]
+    if "trusted_proxies" in settings or "client_ip_header" in settings:
+        proxies = settings.get("trusted_proxies", policy.client_ip.trusted_proxies)
+        proxies = (proxies,) if isinstance(proxies, str) else tuple(map(str, proxies))
+        changes["client_ip"] = ClientIp(proxies, settings.get("client_ip_header", policy.client_ip.header))
+    if "store" in settings:
+        store = settings["store"]
+        if not isinstance(store, Store) and store not in ("shared", "memory"):
+            raise ConfigError(f"store: {store!r} is neither 'shared' nor 'memory'")
+        changes["store"] = store if isinstance(store, Store) else replace(policy.store, kind=store)
+    if "log" in settings or "log_sample" in settings:
+        changes["log"] = Log(os.fspath(settings.get("log", policy.log.to)), float(settings.get("log_sample", policy.log.sample)))
+    if "addresses" in settings:
+        if settings["addresses"] not in ("full", "subnet", "keyed"):
+            raise ConfigError(f"addresses: {settings['addresses']!r} is none of 'full', 'subnet', 'keyed'")
+        changes["addresses"] = settings["addresses"]
+    return replace(policy, **changes)
+
+
+class _Live:
+    """One compiled policy with everything that belongs to it: table, store, keys, caches."""
+
+    def __init__(self, policy: Policy, store: RateStore) -> None:
+        self.policy = policy
+        self.store = store
+        self.ruleset: Ruleset = compile_policy(policy)
+        needs = self.ruleset.needs
+        self.table = build_table(
+            self.ruleset.addresses,
+            policy.asn if "asn" in needs else None,
+            policy.country if "country" in needs else None,
+        )
+        self.resolver = ClientResolver(policy.client_ip.trusted_proxies, policy.client_ip.header)
+        self.keyer = Keyer(store.seed)
+        # Two generations each: what is asked for again moves to the young one, so strangers push out only each other.
+        self.uas: dict[bytes | None, UaFacts] = {}
+        self.old_uas: dict[bytes | None, UaFacts] = {}
+        self.clients: dict[object, Client] = {}
+        self.old_clients: dict[object, Client] = {}
+
+    def user_agent(self, raw: bytes | None) -> UaFacts:
+        """The facts of a User-Agent that is not in the young generation."""
+        key = raw if raw is None or len(raw) <= MAX_UA else raw[:MAX_UA]
+        facts = self.uas.get(key) or self.old_uas.get(key) or self.ruleset.user_agent(key)
+        if len(self.uas) >= GENERATION:
+            self.old_uas, self.uas = self.uas, {}
+        self.uas[key] = facts
+        return facts
+
+    def direct(self, peer: str) -> tuple[Client | None, bytes | None]:
+        """The client of a peer that speaks for itself, or (None, its packed address) when headers must be looked at."""
+        packed = parse_ip(peer)
+        if self.resolver.needs_headers(packed):
+            return None, packed
+        return self.client(peer, packed), packed
+
+    def client(self, key: object, packed: bytes | None) -> Client:
+        """The facts of a client; ``key`` is what it is cached under."""
+        client = self.old_clients.get(key)
+        if client is None:
+            client = self.facts(packed)
+        if len(self.clients) >= GENERATION:
+            self.old_clients, self.clients = self.clients, {}
+        self.clients[key] = client
+        return client
+
+    def facts(self, packed: bytes | None) -> Client:
+        """A client's facts from its address alone."""
+        if packed is None:
+            return UNKNOWN_CLIENT
+        needs, keyer = self.ruleset.needs, self.keyer
+        mask, asn, country = self.table.lookup(packed)
+        # The first byte keeps the kinds of keys apart; 0 is reserved for "not known", hence the | 1 << 63.
+        ip_key = keyer.hash(b"i" + client_prefix(packed)) | 1 << 63 if "ip" in needs else 0
+        subnet_key = keyer.hash(b"s" + subnet_prefix(packed)) | 1 << 63 if "subnet" in needs else 0
+        return Client(packed, mask, ip_key, subnet_key, asn, country)
+
+
+class Guard:
+    """Decides about requests by one policy, and follows that policy's file while it runs.
+
+    ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see SETTINGS.
+    ``clock`` gives steady nanoseconds, the same for all processes that share a store. Raises PolicyError, ConfigError
+    or DataError when the policy or a setting cannot be used; after that, nothing here raises.
+    """
+
+    def __init__(
+        self,
+        policy: str | os.PathLike[str] | Policy | None = None,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        watch: bool = True,
+        **settings: Any,
+    ) -> None:
+        self._source, self._settings, self._clock = policy, settings, clock
+        self.counters = Counters()
+        self.once = Once(lambda: clock() / 1e9)
+        loaded = with_settings(load_policy(policy), **settings)
+        self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}")
+        if complaint:
+            own.warning(complaint)
+        self._live = _Live(loaded, self._store)
+        self._log_events(loaded)
+        self._seen = _stamp(loaded.sources)
+        self._reloading = threading.Lock()
+        for warning in loaded.warnings:
+            own.warning("%s", warning)
+        if watch and not isinstance(policy, Policy) and not str(policy or "builtin:").startswith("builtin:"):
+            _Watcher.start(self)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force, with the settings given in code."""
+        return self._live.policy
+
+    @property
+    def ruleset(self) -> Ruleset:
+        """The compiled policy in force."""
+        return self._live.ruleset
+
+    @property
+    def store(self) -> RateStore:
+        """Where rates are counted."""
+        return self._store
+
+    # ---- deciding
+
+    def decide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
+        """The decision on one request. Never raises: what goes wrong serves the request, and is counted and logged.
+
+        ``locate`` finds the application's view function for the request; a door gives it while any view is marked
+        (see ``views``).
+        """
+        try:
+            live = self._live
+            raw = view.first(b"user-agent")
+            ua = live.uas.get(raw)
+            if ua is None:
+                ua = live.user_agent(raw)
+            client = live.clients.get(view.peer)
+            if client is None:
+                client = self._client(live, view)
+            decision = live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
+            if locate is not None:
+                decision = _for_view(decision, view, locate)
+            if decision is ALLOW:
+                self.counters.allowed += 1
+                if self._sampling and self.events.wants_allow():
+                    self.events.record(decision, view, ua, client)
+                return decision
+            self._note(decision, view, ua, client)
+            return decision
+        except Exception:
+            return self.fail_open()
+
+    async def adecide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
+        """``decide`` for asynchronous callers: a store on another machine will be awaited here."""
+        return self.decide(view, locate)
+
+    def fail_open(self) -> Decision:
+        """Count and log (once a minute) the exception being handled; the request is served."""
+        self.counters.errors += 1
+        try:
+            self.once.warn("decide", "the guard failed on a request and let it through", exc_info=True)
+        except Exception:  # a logging handler that raises must not reach the visitor either
+            self.counters.log_errors += 1
+        return ALLOW
+
+    def explain(self, view: RequestView) -> tuple[Decision, list[RuleVerdict], UaFacts, Client]:
+        """The decision, every rule's verdict, and the facts they rest on. Raises what goes wrong. Counts the request."""
+        live = self._live
+        ua = live.ruleset.user_agent(view.first(b"user-agent"))
+        client = live.clients.get(view.peer) or self._client(live, view)
+        decision, verdicts = live.ruleset.explain(view, ua, client, live.store, self._clock() // 1000)
+        return decision, verdicts, ua, client
+
+    def _client(self, live: _Live, view: RequestView) -> Client:
+        """The client of a request whose peer is not in the young generation, or does not speak for itself."""
+        client, peer = live.direct(view.peer)
+        if client is not None:
+            return client
+        resolver = live.resolver
+        values = view.values(resolver.header)
+        # Headers of a trusted proxy: most visitors come again, and their header with them.
+        key = (view.peer, *values) if values and len(values[0]) <= 128 and len(values) == 1 else None
+        known = live.clients.get(key) if key and resolver.configured else None
+        if known is not None:
+            return known
+        forwarding = bool(values) or (not resolver.configured and any(name in FORWARDING for name, _ in view.headers))
+        packed = resolver.resolve(peer, values, forwarding)
+        if packed is None:
+            self._advise(resolver, view, peer, forwarding)
+            return UNKNOWN_CLIENT
+        return live.client(key, packed) if key and resolver.configured else live.facts(packed)
+
+    def _advise(self, resolver: ClientResolver, view: RequestView, peer: bytes | None, forwarding: bool) -> None:
+        """Say, once a minute, why a client is unknown and what to write."""
+        who = view.peer if peer is not None else "unix"
+        header = resolver.header.decode("latin-1")
+        if not resolver.configured and forwarding:
+            self.once.warn("proxy", f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules do not apply. Add to the policy: client_ip: {{trusted_proxies: [{who}], header: {header}}}")
+        elif resolver.configured:
+            self.once.warn("proxy", f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {{header: ...}}")
+
+    def _note(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
+        if decision.rule is None and not decision.shadow and not decision.tags:
+            self.counters.allowed += 1
+            return
+        self.counters.add(decision)
+        if self.events.active:
+            self.events.record(decision, view, ua, client)
+
+    # ---- reloading
+
+    def swap(self, policy: Policy) -> None:
+        """Put another policy in force, by one assignment. Raises like the constructor; then the old one stays.
+
+        The store stays as it is, so that clients stay counted: a change of store takes a restart.
+        """
+        live = _Live(with_settings(policy, **self._settings), self._store)
+        self._log_events(live.policy)
+        self._live = live
+
+    def reload(self) -> bool:
+        """Read the policy's files again and put them in force; False, with one log line, when they are broken.
+
+        A guard that was given a Policy object has no files, and keeps it.
+        """
+        if isinstance(self._source, Policy):
+            return True
+        with self._reloading:
+            self._seen = _stamp(self._live.policy.sources)  # before reading: an edit meanwhile is seen next time
+            try:
+                policy = load_policy(self._source)
+                self.swap(policy)
+            except CrawlGuardError as error:
+                own.error("the policy was changed but cannot be used; the old one stays in force:\n%s", error)
+                return False
+            except Exception:
+                own.exception("the policy could not be reloaded; the old one stays in force")
+                return False
+            if policy.sources != self._live.policy.sources:
+                self._seen = _stamp(policy.sources)
+            own.info("the policy %s has been reloaded", policy.name)
+            return True
+
+    def poll(self) -> bool | None:
+        """Reload if a file of the policy has changed since it was read: None when none has, else what ``reload`` says."""
+        return None if _stamp(self._live.policy.sources) == self._seen else self.reload()
+
+    def _log_events(self, policy: Policy) -> None:
+        self.events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
+        self._sampling = self.events.active and policy.log.sample > 0
+
+
+def _for_view(decision: Decision, view: RequestView, locate: Callable[[], object]) -> Decision:
+    """The decision after the marks of the view: an exempt one is served, a strict one asks its own guard too."""
+    try:
+        target = locate()
+    except Exception:  # no such view, or a router that we do not know: the decision stands
+        return decision
+    if getattr(target, EXEMPT, False):
+        return decision if decision.allowed else Decision(reason="the view is exempt", shadow=(*decision.shadow, decision))
+    guard = getattr(target, STRICT, None)
+    return guard.decide(view) if isinstance(guard, Guard) and decision.allowed else decision
+
+
+def _stamp(sources: tuple[str, ...]) -> tuple[object, ...]:
+    """What the files look like from outside; a missing one counts as a change too."""
+
+    def one(path: str) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    return tuple(map(one, sources))
+
+
+class _Watcher:
+    """One daemon thread for each process that looks at every guard's files once a second, off the request path.
+
+    Threads do not survive a fork, so a worker of a preloading server starts its own. SIGHUP asks for a reload at once where
+    nobody else wants the signal and no terminal can send it by hanging up.
+    """
+
+    guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+    wake = threading.Event()
+    thread: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, guard: Guard) -> None:
+        cls.guards.add(guard)
+        cls._run()
+        cls._signal()
+
+    @classmethod
+    def _run(cls) -> None:
+        if cls.thread is None or not cls.thread.is_alive():
+            cls.thread = threading.Thread(target=cls._loop, name="crawlguard-watch", daemon=True)
+            cls.thread.start()
+
+    @classmethod
+    def _loop(cls) -> None:
+        while True:
+            asked = cls.wake.wait(WATCH_EVERY)
+            cls.wake.clear()
+            for guard in list(cls.guards):
+                try:
+                    guard.reload() if asked else guard.poll()
+                except Exception:  # the watch must outlive whatever one look runs into
+                    own.exception("looking for changes of the policy failed")
+
+    @classmethod
+    def after_fork(cls) -> None:
+        if cls.thread is not None:
+            cls.wake, cls.thread = threading.Event(), None
+            cls._run()
+
+    @classmethod
+    def _signal(cls) -> None:
+        hup = getattr(signal, "SIGHUP", None)
+        if hup is None or threading.current_thread() is not threading.main_thread() or signal.getsignal(hup) is not signal.SIG_DFL:
+            return
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        except OSError:  # no terminal: SIGHUP can only mean "read your configuration again"
+            signal.signal(hup, lambda *_: cls.wake.set())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Watcher.after_fork)

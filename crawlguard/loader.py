@@ -1,0 +1,251 @@
+"""From files to one Policy: includes, the bundled policies, the site's own agents and networks. All errors at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from . import catalogue
+from .errors import PolicyError, Problem
+from .policy import conditions as c
+from .policy.check import check_policy, errors, walk
+from .policy.nodes import Node, Place
+from .policy.problems import problem
+from .policy.schema import DOCUMENT, VERSION, Log, Network, Policy, Rule, Store
+from .policy.types import INVALID, Cidr, closest
+from .signals.ua import Agent
+from .yamlio import MAX_BYTES, parse, read_document
+
+BUILTIN = "builtin:"
+
+
+def load_policy(source: str | os.PathLike[str] | Policy | None = None) -> Policy:
+    """A checked policy from a file, from ``builtin:NAME``, or (None) the bundled default.
+
+    Raises PolicyError with every problem found. Doubts (severity "warning") are in the policy's ``warnings``.
+    """
+    if isinstance(source, Policy):
+        return source
+    policy, problems = read_policy(source)
+    wrong = errors(problems)
+    if wrong or policy is None:
+        raise PolicyError(wrong)
+    return policy
+
+
+def read_policy(source: str | os.PathLike[str] | None = None) -> tuple[Policy | None, list[Problem]]:
+    """The policy (None when it is too broken to make one) and all its problems, errors and warnings, by place."""
+    name = os.fspath(source) if source is not None else "builtin:default"
+    reader = _Reader()
+    reader.file(name, Place(), ())
+    return reader.finish(name)
+
+
+def parse_policy(text: str | bytes, name: str = "policy.yaml") -> tuple[Policy | None, list[Problem]]:
+    """The same for a policy given as text; its relative names are relative to the working directory."""
+    reader = _Reader()
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    reader.document(parse(raw, name, reader.problems.append), name, Path(), ())
+    return reader.finish(name)
+
+
+def builtin_names() -> list[str]:
+    """The names of the bundled policies."""
+    return sorted(p.stem for p in (catalogue.rules_dir() / "policies").glob("*.yaml"))
+
+
+class _Reader:
+    """Reads a file and its includes into one list of rules; own rules come before included ones."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.rules: list[Rule] = []
+        self.agents: list[tuple[Agent, Place]] = []
+        self.networks: dict[str, Network] = {}
+        self.top: dict[str, Any] = {}
+        self.sources: list[str] = []
+        self.broken = False
+
+    def file(self, name: str, place: Place, chain: tuple[str, ...]) -> None:
+        """Read one file by its name: ``builtin:NAME`` or a path."""
+        path = self._path(name, place)
+        if path is None:
+            return
+        key = str(path.resolve())
+        if key in chain:
+            self.problems.append(problem("CG011", place, f"{name} includes itself", "remove one include of the circle"))
+            return
+        if key in self.sources:
+            return  # reached by two ways: once is enough
+        self.sources.append(key)
+        node = read_document(path, name, self.problems.append)
+        self.document(node, name, path.parent, (*chain, key))
+
+    def _path(self, name: str, place: Place) -> Path | None:
+        if not name.startswith(BUILTIN):
+            return Path(name)
+        known = builtin_names()
+        if name[len(BUILTIN) :] in known:
+            return catalogue.rules_dir() / "policies" / f"{name[len(BUILTIN) :]}.yaml"
+        self.problems.append(problem("CG010", place, f"no bundled policy is called {name!r}", closest(name, [BUILTIN + n for n in known])))
+        return None
+
+    def document(self, node: Node | None, name: str, base: Path, chain: tuple[str, ...]) -> None:
+        """Take over one file's content, then that of its includes."""
+        if node is None:
+            self.broken = True
+            return
+        found = self._fields(node)
+        for rule in found.get("rules") or ():
+            self.rules.append(rule)
+        for agent, place in found.get("agents") or ():
+            self.agents.append((agent, place))
+        for key, (network, place) in (found.get("networks") or {}).items():
+            if key in self.networks:
+                self.problems.append(problem("CG036", place, f"the network {key!r} is defined twice", "give one of them another name"))
+            self.networks[key] = self._with_file(replace(network, name=key, place=place), base)
+        for key in ("mode", "client_ip", "missing_data", "privacy"):
+            if key in found:
+                self.top.setdefault(key, found[key])
+        for key in ("asn", "country"):
+            if key in found.get("data", {}):
+                self.top.setdefault(key, (str(base / found["data"][key]), node.place))
+        if "store" in found:
+            store: Store = found["store"]
+            self.top.setdefault("store", replace(store, path=str(base / store.path)) if store.path else store)
+        if "log" in found:
+            log: Log = found["log"]
+            self.top.setdefault("log", log if log.to in ("off", "logging") else replace(log, to=str(base / log.to)))
+        self._includes(node, found, name, base, chain)
+
+    def _fields(self, node: Node) -> dict[str, Any]:
+        """The keys that are fine; a broken one has been reported, and hides none of the others' problems."""
+        if node.kind != "map":
+            DOCUMENT.read(node, self.problems.append)
+            return {}
+        before = len(self.problems)
+        found: dict[str, Any] = {}
+        for key, value in node.pairs:
+            if key.text == "version" and value.kind == "text" and value.text != str(VERSION):
+                self.problems.append(problem("CG008", value.place, f"this release knows version {VERSION} of the policy language, not {value.text[:20]!r}", f"write version: {VERSION}, or install a newer crawlguard"))
+            elif key.text == "rules" and value.kind == "list":
+                found["rules"] = self._rules(value)
+            else:
+                read = DOCUMENT.read_fields(_only(node, key, value), self._except_missing_version)
+                if read is not INVALID:
+                    found |= read
+        if not any(key.text == "version" for key, _ in node.pairs):
+            self.problems.append(problem("CG006", node.place, "a policy has no 'version'", f"add version: {VERSION} as its first line"))
+        self.broken |= len(self.problems) > before
+        return found
+
+    def _except_missing_version(self, found: Problem) -> None:
+        if found.id != "CG006" or "'version'" not in found.message:
+            self.problems.append(found)
+
+    def _rules(self, node: Node) -> list[Rule]:
+        from .policy.schema import RULE
+
+        return [rule for rule in (RULE.read(item, self.problems.append) for item in node.items) if rule is not INVALID]
+
+    def _includes(self, node: Node, found: dict[str, Any], name: str, base: Path, chain: tuple[str, ...]) -> None:
+        places = {k.text: v.place for k, v in node.pairs}
+        own = len(self.rules)
+        for item in found.get("include") or ():
+            place = places["include"]
+            if item.startswith(BUILTIN):
+                self.file(item, place, chain)
+                continue
+            pattern = str(base / item)
+            matches = sorted(glob(pattern, recursive=True)) if has_magic(pattern) else [pattern]
+            if has_magic(pattern):
+                self.sources.append(str(Path(pattern).parent.resolve()))  # a file that appears there changes the policy
+            if not matches or not os.path.exists(matches[0]):
+                self.problems.append(problem("CG010", place, f"the include {item!r} finds no file", f"it is looked for in {os.path.abspath(base)}"))
+                continue
+            for match in matches:
+                self.file(match, place, chain)
+        included = {rule.id for rule in self.rules[own:]}
+        for id in found.get("disable") or ():
+            if id not in included:
+                self.problems.append(problem("CG029", places["disable"], f"no included rule is called {id!r}", closest(id, sorted(included)) if included else "include a policy first"))
+        disabled = set(found.get("disable") or ())
+        self.rules[own:] = [rule for rule in self.rules[own:] if rule.id not in disabled]
+
+    def _with_file(self, network: Network, base: Path) -> Network:
+        if not network.file:
+            return network
+        path = base / network.file
+        self.sources.append(str(path.resolve()))
+        return replace(network, cidrs=network.cidrs + tuple(self._lines(path, network)))
+
+    def _lines(self, path: Path, network: Network) -> Iterator[str]:
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                self.problems.append(problem("CG035", network.place, f"{path} is larger than {MAX_BYTES >> 20} MiB", "split it into several networks"))
+                return
+            lines = path.read_text("utf-8", "replace").splitlines()
+        except OSError as error:
+            self.problems.append(problem("CG001", network.place, f"{path} cannot be read: {error.strerror or error}", "check the name and the permissions"))
+            return
+        for number, line in enumerate(lines, 1):
+            text = line.partition("#")[0].strip()
+            if text:
+                cidr = Cidr().read(Node("text", Place(str(path), number, 1), text), self.problems.append)
+                if cidr is not INVALID:
+                    yield cidr
+
+    def finish(self, name: str) -> tuple[Policy | None, list[Problem]]:
+        """The merged policy, checked as a whole."""
+        policy = self._policy(name)
+        if not self.broken:  # a broken file would make every name in it look dangling
+            self.problems += check_policy(policy)
+        else:
+            self.problems += [p for p in check_policy(policy) if p.id not in ("CG018", "CG019", "CG020", "CG037", "CG102")]
+        self.problems.sort(key=lambda p: (p.file != name, p.file, p.line, p.column))
+        policy.warnings = tuple(p for p in self.problems if p.severity == "warning")
+        return (None if errors(self.problems) else policy), self.problems
+
+    def _policy(self, name: str) -> Policy:
+        top = self.top
+        wanted = any(isinstance(part, c.NetworkIs) for rule in self.rules for part in walk(rule.when))
+        networks = {**(catalogue.networks() if wanted else {}), **self.networks}
+        policy = Policy(
+            rules=tuple(self.rules),
+            agents=(*catalogue.agents(), *self._own_agents()),
+            networks=networks,
+            name=name,
+            sources=tuple(dict.fromkeys(self.sources)),
+            **{k: top[k] for k in ("mode", "client_ip", "missing_data", "store", "log") if k in top},
+        )
+        policy.addresses = top.get("privacy", {}).get("addresses", "full")
+        policy.asn, policy.country = (self._database(k, policy) for k in ("asn", "country"))
+        policy.sources += tuple(f for f in (policy.asn, policy.country) if f)
+        return policy
+
+    def _own_agents(self) -> list[Agent]:
+        taken = {a.name.lower() for a in catalogue.agents()}
+        for agent, place in self.agents:
+            if agent.name.lower() in taken:
+                self.problems.append(problem("CG036", place, f"the agent {agent.name!r} is defined already", "give it another name"))
+            taken.add(agent.name.lower())
+        return [agent for agent, _ in self.agents]
+
+    def _database(self, kind: str, policy: Policy) -> str | None:
+        if kind not in self.top:
+            return None
+        path, place = self.top[kind]
+        if os.path.isfile(path):
+            return str(path)
+        severity = "warning" if policy.missing_data == "inactive" else "error"
+        self.problems.append(problem("CG028", place, f"the {kind} database {path} is not there", "check the name, or fetch the database", severity=severity))
+        return None if severity == "warning" else str(path)
+
+
+def _only(node: Node, key: Node, value: Node) -> Node:
+    """A mapping with one of a node's keys."""
+    return Node("map", node.place, pairs=[(key, value)])

@@ -1,0 +1,42 @@
+"""Directories of our own, safe to use on a host with other users: made 0700, and refused when somebody else owns them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def _candidates(kind: str) -> Iterator[Path]:
+    named = os.environ.get("CRAWLGUARD_STATE_DIR")
+    if named:
+        yield Path(named)
+    own = f"crawlguard-{os.getuid()}" if hasattr(os, "getuid") else "crawlguard"
+    if kind == "rates" and os.path.isdir("/dev/shm"):  # noqa: S108 - memory, never a disk; our directory in it is 0700
+        yield Path("/dev/shm", own)  # noqa: S108
+    if kind == "cache":
+        base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+        yield Path(base) / "crawlguard" if base else Path(os.path.expanduser("~/.cache/crawlguard"))
+    yield Path(tempfile.gettempdir(), own)
+
+
+def private_dir(kind: str) -> Path | None:
+    """A writable directory of ours for ``kind`` ("rates" or "cache"); None when there is nowhere to write.
+
+    CRAWLGUARD_STATE_DIR comes first; rates prefer /dev/shm, the cache ~/.cache/crawlguard; last the temporary directory.
+    """
+    for path in _candidates(kind):
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                continue
+            if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+                continue  # somebody else could put a file of theirs in our way
+            if os.access(path, os.W_OK | os.X_OK):
+                return path
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,183 @@
+"""What is wrong with a policy although each value in it is well-formed: dangling names, missing data, rules in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..errors import Problem
+from ..signals.match import HAS_REGEX, check_regex
+from . import conditions as c
+from .implies import always, implies
+from .problems import problem
+from .schema import Policy, Rule
+from .types import closest
+
+
+def window_key(window: c.WindowIs) -> str:
+    """The name under which a window's state is kept: a changed limit starts afresh."""
+    return f"{window.requests}/{window.within}"
+
+
+def agents_of(when: c.AgentIs, policy: Policy) -> list[int]:
+    """The numbers of the agents that a condition names."""
+    names = {n.lower() for n in when.name}
+    operators = {o.lower() for o in when.operator}
+    return [
+        number
+        for number, agent in enumerate(policy.agents)
+        if (not names or agent.name.lower() in names)
+        and (not when.category or agent.category in when.category)
+        and (not operators or agent.operator.lower() in operators)
+        and (when.ai is None or agent.ai is when.ai)
+    ]
+
+
+def networks_of(when: c.NetworkIs, policy: Policy) -> list[str]:
+    """The names of the networks that a condition names, by name and tag."""
+    return [
+        name
+        for name, network in policy.networks.items()
+        if (not when.name or name in when.name) and (not when.tag or set(when.tag) & set(network.tags))
+    ]
+
+
+def walk(when: c.Condition) -> Iterator[c.Condition]:
+    """Every condition in a condition, itself first."""
+    yield when
+    if isinstance(when, c.All | c.AnyOf):
+        for part in when.of:
+            yield from walk(part)
+    elif isinstance(when, c.Not):
+        yield from walk(when.of)
+
+
+def missing_data(when: c.Condition, policy: Policy) -> str:
+    """Which database a condition needs and does not have; "" when it has what it needs."""
+    for part in walk(when):
+        by_asn = isinstance(part, c.AsnIs) or (isinstance(part, c.RateOver) and "asn" in part.per)
+        if isinstance(part, c.NetworkIs):
+            found = [policy.networks[name] for name in networks_of(part, policy)]
+            by_asn = bool(found) and all(n.asns and not n.cidrs for n in found)
+        if by_asn and not policy.asn:
+            return "no ASN database"
+        if isinstance(part, c.CountryIs) and not policy.country:
+            return "no country database"
+    return ""
+
+
+def check_policy(policy: Policy) -> list[Problem]:
+    """Everything wrong or doubtful with a merged policy, in the order of the rules."""
+    found: list[Problem] = []
+    first: dict[str, Rule] = {}
+    for rule in policy.rules:
+        if rule.id in first:
+            at = first[rule.id].place
+            found.append(problem("CG021", rule.place, f"the rule id {rule.id!r} is used already at {at.file}:{at.line}", "give this rule another id, or put the other's id under disable:"))
+        first.setdefault(rule.id, rule)
+        found += _rule(rule, policy)
+    found += _in_vain(policy)
+    if not policy.rules:
+        found.append(_no_rules(policy))
+    return found
+
+
+def _no_rules(policy: Policy) -> Problem:
+    from .nodes import Place
+
+    place = Place(policy.sources[0] if policy.sources else policy.name)
+    return problem("CG102", place, "the policy has no rules, so it allows everything", "add rules, or include: builtin:default", severity="warning")
+
+
+def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
+    parts = list(walk(rule.when))
+    then = rule.then
+    if not then.action and not then.tags and not then.weigh:
+        yield problem("CG025", then.place, f"the rule {rule.id!r} does nothing", "write then: block, or weigh: N, or tag: name")
+    if then.block_for and not any(isinstance(p, c.RateOver) for p in parts):
+        yield problem("CG031", then.place, "block_for needs a rate condition in the same rule", "add a rate condition, or remove block_for")
+    if then.action and then.status is not None and not _fits(then.action, then.status):
+        yield problem("CG032", then.place, f"the status {then.status} does not fit {then.action}", "use 4xx or 5xx for a refusal; a throttle is 429 or 503")
+    for part in parts:
+        yield from _condition(part, policy)
+    missing = missing_data(rule.when, policy)
+    if missing:
+        id = "CG027" if "country" in missing else "CG026"
+        key = "country" if "country" in missing else "asn"
+        if policy.missing_data == "inactive":
+            yield problem("CG101", rule.place, f"the rule {rule.id!r} is inactive: {missing}", f"name one under data: {{{key}: FILE.mmdb}}", severity="warning")
+        else:
+            yield problem(id, rule.place, f"the rule {rule.id!r} needs data that is not there: {missing}", f"name one under data: {{{key}: FILE.mmdb}}, or write missing_data: inactive to go on without the rule")
+
+
+def _fits(action: str, status: int) -> bool:
+    return status in (429, 503) if action == "throttle" else status >= 400
+
+
+def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
+    if isinstance(part, c.AgentIs):
+        yield from _agent(part, policy)
+    elif isinstance(part, c.NetworkIs):
+        tags = sorted({t for n in policy.networks.values() for t in n.tags})
+        for known, words, what in ((list(policy.networks), part.name, "network"), (tags, part.tag, "network tag")):
+            for word in words:
+                if word not in known:
+                    yield problem("CG020", part.place, f"no {what} is called {word!r}", f"define it under networks:, or {closest(word, known)}")
+    elif isinstance(part, c.CountryIs):
+        for code in part.codes:
+            if len(code) != 2 or not code.isascii() or not code.isalpha():
+                yield problem("CG007", part.place, f"{code!r} is not a country code", "write two letters as in ISO 3166: DE, NO, US")
+    elif isinstance(part, c.TextIs):
+        for kind, values in part.tests:
+            if kind == "regex":
+                yield from _regexes(part, values)
+    elif isinstance(part, c.ScoreIs):
+        if not any(rule.then.weigh for rule in policy.rules):
+            yield problem("CG037", part.place, "no rule weighs, so the score is always 0", "add a rule with then: {weigh: N} before this one")
+    elif isinstance(part, c.AnyOf) and any(always(p) for p in part.of):
+        yield problem("CG039", part.place, "one branch of this any: always holds", "remove the any:, or write the branch out")
+    elif isinstance(part, c.Not) and always(part.of):
+        yield problem("CG039", part.place, "this not: can never hold", "write a condition inside it, or remove it")
+
+
+def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
+    names = {a.name.lower(): a.name for a in policy.agents}
+    operators = {a.operator.lower(): a.operator for a in policy.agents}
+    for name in part.name:
+        if name.lower() not in names:
+            yield problem("CG018", part.place, f"no agent is called {name!r}", f"define it under agents:, or {closest(name, list(names.values()))}")
+    for operator in part.operator:
+        if operator.lower() not in operators:
+            yield problem("CG019", part.place, f"no agent is run by {operator!r}", closest(operator, list(operators.values())))
+    dangling = any(n.lower() not in names for n in part.name) or any(o.lower() not in operators for o in part.operator)
+    if not dangling and not agents_of(part, policy):
+        yield problem("CG039", part.place, "no agent has all of these properties", "keys inside agent: are an AND; use any: for an OR")
+
+
+def _regexes(part: c.TextIs, values: Sequence[str]) -> Iterator[Problem]:
+    if not HAS_REGEX:
+        yield problem("CG017", part.place, "regular expressions need RE2, which is not installed", "pip install 'crawlguard[regex]', or use contains, prefix or suffix")
+        return
+    for value in values:
+        complaint = check_regex(value)
+        if complaint:
+            yield problem("CG016", part.place, f"RE2 refuses the regex {value[:80]!r}: {complaint}", "RE2 has no look-around and no back-references; see https://github.com/google/re2/wiki/Syntax")
+
+
+def _in_vain(policy: Policy) -> Iterator[Problem]:
+    """Rules that an earlier final rule always beats."""
+    earlier: list[Rule] = []
+    for rule in policy.rules:
+        shadowing = next((e for e in earlier if implies(rule.when, e.when, policy, agents_of, networks_of)), None)
+        if shadowing is not None:
+            at = f"{shadowing.id!r} ({shadowing.place.file}:{shadowing.place.line})"
+            if always(shadowing.when):
+                yield problem("CG023", rule.place, f"the rule {rule.id!r} can never be reached: {at} matches every request", "move it before that rule, or remove it")
+            else:
+                yield problem("CG024", rule.place, f"the rule {rule.id!r} is shadowed: whatever it matches, {at} has decided already", "move it before that rule, or narrow that rule")
+        if rule.then.action and rule.mode != "shadow" and not missing_data(rule.when, policy):
+            earlier.append(rule)
+
+
+def errors(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems that make a policy unusable."""
+    return [p for p in problems if p.severity == "error"]

@@ -1,0 +1,276 @@
+"""From a Policy to a Ruleset: every condition becomes a bit (what depends on the User-Agent or the address alone) or a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from hashlib import blake2b
+
+from ..decision import DEFAULT_STATUS, Action, Answer, Decision
+from ..request import RequestView
+from ..signals.headers import fingerprint
+from ..signals.match import RegexSet, path_test, text_test
+from ..signals.rate import Window, mix
+from ..signals.ua import Agent, UserAgentIndex
+from . import conditions as c
+from .check import agents_of, missing_data, networks_of, window_key
+from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
+from .schema import Policy, Rule
+from .terms import (
+    FIRST_BIT, UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Dynamic, Negated, Rates, Static, Term, Test, Verdict, group,
+)  # fmt: skip
+
+
+def compile_policy(policy: Policy) -> Ruleset:
+    """The Ruleset of a policy that ``check`` has found good. Pure: databases and stores are the caller's."""
+    return _Compiler(policy).ruleset()
+
+
+def _constant(*parts: object) -> int:
+    """A fixed 64-bit number for a name; the secret part of a key comes from the client's own hash."""
+    return int.from_bytes(blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+class _Compiler:
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.bit = FIRST_BIT
+        self.known: dict[object, Static] = {}
+        self.agent_masks = [0] * len(policy.agents)
+        self.literals: list[tuple[str, int]] = []
+        self.ua_tests: list[tuple[int, Callable[[str], bool]]] = []
+        self.regexes: list[tuple[str, int]] = []
+        self.sets: list[AddressSet] = []
+        self.needs: set[str] = set()
+        self.networks: dict[str, int] = {}
+
+    def ruleset(self) -> Ruleset:
+        rules = tuple(self._rule(rule) for rule in self.policy.rules)
+        return Ruleset(
+            rules=rules,
+            index=UserAgentIndex(self.policy.agents, self.literals),
+            agent_masks=tuple(self.agent_masks),
+            agent_keys=tuple(_constant("agent", a.name) for a in self.policy.agents),
+            ua_tests=tuple(self.ua_tests),
+            ua_regexes=RegexSet([p for p, _ in self.regexes]) if self.regexes else None,
+            ua_regex_bits=tuple(b for _, b in self.regexes),
+            addresses=tuple(self.sets),
+            needs=frozenset(self.needs),
+            networks=self.networks,
+            _plans={},
+        )
+
+    def _rule(self, rule: Rule) -> CompiledRule:
+        then, missing = rule.then, missing_data(rule.when, self.policy)
+        action = Action(then.action) if then.action else None
+        answer = None
+        if action and then.custom:
+            answer = Answer(
+                status=then.status or DEFAULT_STATUS[action], headers=then.headers, text=then.text, html=then.html, json=then.json
+            )
+        reason = rule.reason or f"rule {rule.id}"
+        decision = Decision(action=action or Action.ALLOW, rule=rule.id, reason=reason, answer=answer)
+        hold = then.block_for
+        return CompiledRule(
+            id=rule.id,
+            term=group(True, []) if missing else self._term(rule.when, rule.id, hold),
+            shadow=(rule.mode or self.policy.mode) == "shadow" if action else rule.mode == "shadow",
+            action=action,
+            decision=decision,
+            tags=then.tags,
+            weigh=then.weigh,
+            retry_after=then.retry_after,
+            inactive=missing,
+        )
+
+    def _term(self, when: c.Condition, rule: str, hold: int | None) -> Term:
+        if isinstance(when, c.All | c.AnyOf):
+            return group(isinstance(when, c.All), [self._term(part, rule, hold) for part in when.of])
+        if isinstance(when, c.Not):
+            inner = self._term(when.of, rule, hold)
+            return Negated(inner, inner.rank)
+        if isinstance(when, c.TextIs):
+            return self._user_agent(when) if when.what == "user_agent" else _text(when)
+        if isinstance(when, c.RateOver):
+            return self._rate(when, rule, hold)
+        if isinstance(when, c.ScoreIs):
+            return _score(when)
+        if isinstance(when, c.MethodIs):
+            methods = frozenset(m.upper() for m in when.methods)
+            return Dynamic(lambda view, ua, client, rates, now, score: view.method in methods)
+        if isinstance(when, c.AgentIs):
+            return self._agent(when)
+        return self._address(when)
+
+    # ---- bits
+
+    def _new_bit(self) -> int:
+        self.bit <<= 1
+        return self.bit >> 1
+
+    def _agent(self, when: c.AgentIs) -> Static:
+        numbers = frozenset(agents_of(when, self.policy))
+        if numbers not in self.known:
+            bit = self._new_bit()
+            self.known[numbers] = Static(bit)
+            for number in numbers:
+                self.agent_masks[number] |= bit
+        return self.known[numbers]
+
+    def _user_agent(self, when: c.TextIs) -> Term:
+        terms: list[Term] = []
+        for kind, values in when.tests:
+            key = ("ua", kind, values)
+            if key not in self.known:
+                bit = self._new_bit()
+                self.known[key] = Static(bit)
+                if kind == "contains":
+                    self.literals += [(v.lower(), bit) for v in values]
+                elif kind == "regex":
+                    self.regexes += [(v, bit) for v in values]
+                else:
+                    self.ua_tests.append((bit, text_test(kind, [v.lower() for v in values], fold=False)))
+            terms.append(self.known[key])
+        if when.missing is not None:
+            key = ("ua", "missing")
+            if key not in self.known:
+                self.known[key] = Static(self._new_bit())
+                self.ua_tests.append((self.known[key].bit, lambda text: not text.strip()))
+            terms.append(self.known[key] if when.missing else Negated(self.known[key], 0))
+        return group(True, terms)
+
+    def _address(self, when: c.AddressIn | c.NetworkIs | c.AsnIs | c.CountryIs) -> Term:
+        if isinstance(when, c.NetworkIs):
+            return group(False, [self._network(name) for name in networks_of(when, self.policy)])
+        if isinstance(when, c.AddressIn):
+            return self._addresses(("cidrs", when.cidrs), cidrs=when.cidrs, unknown=UNKNOWN_ADDRESS)
+        if isinstance(when, c.AsnIs):
+            self.needs.add("asn")
+            return self._addresses(("asns", when.numbers), asns=when.numbers, unknown=UNKNOWN_ASN)
+        self.needs.add("country")
+        codes = tuple(code.upper() for code in when.codes)
+        return self._addresses(("countries", codes), countries=codes, unknown=UNKNOWN_COUNTRY)
+
+    def _network(self, name: str) -> Static:
+        network = self.policy.networks[name]
+        by_asn = network.asns if self.policy.asn else ()
+        if by_asn:
+            self.needs.add("asn")
+        unknown = UNKNOWN_ADDRESS if network.cidrs or not by_asn else UNKNOWN_ASN
+        term = self._addresses(("network", name), cidrs=network.cidrs, asns=by_asn, unknown=unknown)
+        self.networks[name] = term.bit
+        return term
+
+    def _addresses(
+        self, key: object, *, unknown: int, cidrs: tuple[str, ...] = (), asns: Iterable[int] = (), countries: Iterable[str] = ()
+    ) -> Static:
+        if key not in self.known:
+            self.known[key] = Static(self._new_bit(), unknown)
+            self.sets.append(AddressSet(self.known[key].bit, cidrs, frozenset(asns), frozenset(countries)))
+        return self.known[key]
+
+    # ---- tests
+
+    def _rate(self, when: c.RateOver, rule: str, hold: int | None) -> Dynamic:
+        self.needs.update(when.per)
+        hold = when.block_for or hold or 0
+        windows = [
+            (_constant(rule, *when.per, window_key(w)), Window.of(w.requests, w.within)) for w in when.windows
+        ]
+        key_of = _key_of(when.per)
+        if len(windows) == 1:
+            return Dynamic(_one_window(key_of, *windows[0], hold), rank=2)
+        return Dynamic(_windows(key_of, windows, hold), rank=2)
+
+
+KeyOf = Callable[[RequestView, UaFacts, Client], int]
+
+
+def _key_of(per: tuple[str, ...]) -> KeyOf:
+    """The key of a request by what is counted; 0 when that is not known, and the rate then does not match."""
+    parts = [_KEYS[p] for p in per]
+    if len(parts) == 1:
+        return parts[0]
+
+    def several(view: RequestView, ua: UaFacts, client: Client) -> int:
+        keys = [part(view, ua, client) for part in parts]
+        return mix(keys) if all(keys) else 0
+
+    return several
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint_key(digits: str) -> int:
+    return int(digits, 16)
+
+
+_KEYS: dict[str, KeyOf] = {
+    "ip": lambda view, ua, client: client.ip_key,
+    "subnet": lambda view, ua, client: client.subnet_key,
+    "asn": lambda view, ua, client: mix((1, client.asn)) if client.asn else 0,
+    "agent": lambda view, ua, client: ua.key,
+    "fingerprint": lambda view, ua, client: _fingerprint_key(fingerprint(view)),
+}
+
+
+def _one_window(key_of: KeyOf, salt: int, window: Window, hold: int) -> Test:
+    interval, tolerance = window.interval, window.tolerance
+
+    def rate(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+        key = key_of(view, ua, client)
+        return rates.hit(key ^ salt, now, interval, tolerance, hold) if key else None
+
+    return rate
+
+
+def _windows(key_of: KeyOf, windows: list[tuple[int, Window]], hold: int) -> Test:
+    def rates_over(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+        key = key_of(view, ua, client)
+        if not key:
+            return None
+        waits = [rates.peek(key ^ salt, now, w.interval, w.tolerance) for salt, w in windows]
+        if not any(waits):  # admitted by every window: only then does it count in any
+            return max(rates.hit(key ^ salt, now, w.interval, w.tolerance, hold) for salt, w in windows)
+        if hold:  # the windows that tripped start their penalty
+            waits = [
+                rates.hit(key ^ salt, now, w.interval, w.tolerance, hold) if wait else 0
+                for wait, (salt, w) in zip(waits, windows, strict=True)
+            ]
+        return max(waits)
+
+    return rates_over
+
+
+def _score(when: c.ScoreIs) -> Dynamic:
+    low = -(1 << 40) if when.at_least is None else when.at_least
+    high = (1 << 40) if when.below is None else when.below
+    return Dynamic(lambda view, ua, client, rates, now, score: low <= score < high)
+
+
+def _text(when: c.TextIs) -> Term:
+    terms: list[Term] = []
+    name = when.header.encode("ascii", "replace")
+    read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what, lambda v: (v.header(name) or b"").decode("latin-1"))
+    for kind, values in when.tests:
+        terms.append(Dynamic(_on(read, _tester(when.what, kind, values))))
+    if when.what == "header" and (when.missing is not None or not when.tests):
+        wanted = bool(when.missing)
+        terms.append(Dynamic(lambda view, ua, client, rates, now, score: (not (view.header(name) or b"").strip()) is wanted))
+    return group(True, terms)
+
+
+def _on(read: Callable[[RequestView], str], test: Callable[[str], bool]) -> Test:
+    return lambda view, ua, client, rates, now, score: test(read(view))
+
+
+def _tester(what: str, kind: str, values: tuple[str, ...]) -> Callable[[str], bool]:
+    if kind == "robots":
+        return path_test(values)
+    if what == "host" and kind == "is":
+        plain = frozenset(v.lower() for v in values if not v.startswith("*."))
+        suffixes = tuple(v[1:].lower() for v in values if v.startswith("*."))
+        return lambda text: text in plain or text.endswith(suffixes)
+    return text_test(kind, values, fold=what != "path")
+
+
+__all__ = ["Agent", "compile_policy"]

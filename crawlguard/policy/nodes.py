@@ -1,0 +1,35 @@
+"""A parsed document as plain values that remember where they stood. No YAML here: ``loader`` makes these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stood: file name as shown to people, line and column from 1 (0: the file as a whole)."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(slots=True)
+class Node:
+    """One value. ``kind``: "text" (any scalar, as written, in ``text``), "null", "list" (``items``) or "map" (``pairs``).
+
+    Scalars stay text until a field says what it wants: so the country ``NO`` is Norway and never False.
+    """
+
+    kind: str
+    place: Place
+    text: str = ""
+    quoted: bool = False
+    items: list[Node] = field(default_factory=list)
+    pairs: list[tuple[Node, Node]] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """What this is, for error messages."""
+        if self.kind == "text":
+            return f"{self.text[:60]!r}"
+        return {"null": "nothing", "list": "a list", "map": "a mapping"}[self.kind]

@@ -1,0 +1,225 @@
+"""A compiled policy: immutable, and pure but for the rates that it is handed. This file knows no YAML and no clock.
+
+For each distinct mask of static facts (which agents, which networks) the rules are reduced once to a *plan*: the steps that
+are still open. A request then runs its plan, which for an ordinary visitor is two or three rate checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..decision import ALLOW, Action, Decision
+from ..request import RequestView
+from ..signals.match import RegexSet
+from ..signals.rate import US
+from ..signals.ua import MAX_UA, Agent, UserAgentIndex
+from .schema import AUTO, RETRY_WITHOUT_RATE
+from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Rates, Term, Test, Verdict, specialise
+
+POLICY_FILES = frozenset(
+    ("/robots.txt", "/ai.txt", "/license.xml", "/.well-known/tdmrep.json", "/.well-known/rsl.xml", "/.well-known/security.txt"),
+)
+"""Always served: a 4xx robots.txt reads as "no restrictions" (RFC 9309 2.3.1.3), and a site's will must be readable."""
+
+MAX_PLANS = 4096
+"""Plans kept in memory; facts combine to far fewer, but a User-Agent can name any agents it likes."""
+
+_FILE_SERVED = Decision(reason="files that state the site's policy are always served")
+
+
+@dataclass(frozen=True, slots=True)
+class UaFacts:
+    """What one User-Agent says: its mask bits, the agents named in it (the primary one first)."""
+
+    mask: int
+    agents: tuple[Agent, ...] = ()
+    key: int = 0
+
+    @property
+    def agent(self) -> Agent | None:
+        """The primary agent."""
+        return self.agents[0] if self.agents else None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What one address says: its mask bits, and the keyed hashes under which it is counted.
+
+    ``packed`` is None for an unknown client. ``asn`` is 0 and ``country`` "" where no database says.
+    """
+
+    packed: bytes | None
+    mask: int
+    ip_key: int = 0
+    subnet_key: int = 0
+    asn: int = 0
+    country: str = ""
+
+
+UNKNOWN_CLIENT = Client(None, UNKNOWN_ADDRESS | UNKNOWN_ASN | UNKNOWN_COUNTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSet:
+    """A bit and the addresses that carry it: what ``ipdb`` makes a table of."""
+
+    bit: int
+    cidrs: tuple[str, ...] = ()
+    asns: frozenset[int] = frozenset()
+    countries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledRule:
+    """One rule, ready to run. ``inactive`` says why a rule takes no part, "" when it does."""
+
+    id: str
+    term: Term
+    shadow: bool
+    action: Action | None
+    decision: Decision
+    tags: tuple[str, ...] = ()
+    weigh: int = 0
+    retry_after: int = AUTO
+    inactive: str = ""
+
+    def verdict(self, wait: bool | int, tags: tuple[str, ...], shadow: tuple[Decision, ...], score: int) -> Decision:
+        """The rule's decision for one request; ``wait`` is what its condition returned."""
+        decision = self.decision
+        if self.action is Action.THROTTLE:
+            seconds = self.retry_after
+            if seconds == AUTO:
+                seconds = RETRY_WITHOUT_RATE if wait is True else -(-wait // US)
+            return replace(decision, retry_after=seconds, tags=tags, shadow=shadow, score=score)
+        return replace(decision, tags=tags, shadow=shadow, score=score) if tags or shadow or score else decision
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVerdict:
+    """What one rule said in ``explain``: matched, not matched, unknown, not reached or inactive."""
+
+    rule: str
+    verdict: str
+    action: str
+    shadow: bool
+    note: str = ""
+
+
+Plan = tuple[tuple[Test | None, CompiledRule], ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Ruleset:
+    """A compiled policy.
+
+    ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
+    ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent".
+    """
+
+    rules: tuple[CompiledRule, ...]
+    index: UserAgentIndex
+    agent_masks: Sequence[int]
+    agent_keys: Sequence[int]
+    ua_tests: Sequence[tuple[int, Callable[[str], bool]]]
+    ua_regexes: RegexSet | None
+    ua_regex_bits: Sequence[int]
+    addresses: tuple[AddressSet, ...]
+    needs: frozenset[str]
+    networks: Mapping[str, int]
+    _plans: dict[int, Plan]
+
+    def user_agent(self, raw: bytes | None) -> UaFacts:
+        """The facts of one User-Agent header (None when absent). Only its first 512 bytes count."""
+        raw = b"" if raw is None else raw[:MAX_UA]
+        numbers, mask = self.index.find(raw)
+        for number in numbers:
+            mask |= self.agent_masks[number]
+        if self.ua_tests:
+            text = raw.decode("latin-1").lower()
+            for bit, test in self.ua_tests:
+                if test(text):
+                    mask |= bit
+        if self.ua_regexes is not None:
+            for found in self.ua_regexes.find(raw):
+                mask |= self.ua_regex_bits[found]
+        agents = self.index.agents
+        return UaFacts(mask, tuple(agents[n] for n in numbers), self.agent_keys[numbers[0]] if numbers else 0)
+
+    def plan(self, mask: int) -> Plan:
+        """The steps that are open under a mask of static facts."""
+        plan = self._plans.get(mask)
+        if plan is None:
+            steps: list[tuple[Test | None, CompiledRule]] = []
+            for rule in self.rules:
+                found = False if rule.inactive else specialise(rule.term, mask)
+                if callable(found):
+                    steps.append((found, rule))
+                elif found:
+                    steps.append((None, rule))
+                    if rule.action is not None and not rule.shadow:
+                        break
+            plan = tuple(steps)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[mask] = plan
+        return plan
+
+    def evaluate(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> Decision:
+        """The decision on one request at ``now`` (microseconds of any steady clock). Counts it in ``rates``."""
+        plan = self._plans.get(ua.mask | client.mask)
+        if plan is None:
+            plan = self.plan(ua.mask | client.mask)
+        if view.path in POLICY_FILES:
+            return _FILE_SERVED
+        score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
+        for test, rule in plan:
+            wait: Verdict = True
+            if test is not None:
+                wait = test(view, ua, client, rates, now, score)
+                if not wait:
+                    continue
+            if rule.shadow:
+                if rule.action is not None:
+                    shadow += (rule.verdict(wait or True, tags, (), score),)
+                continue
+            score += rule.weigh
+            tags += rule.tags
+            if rule.action is not None:
+                return rule.verdict(wait or True, tags, shadow, score)
+        return Decision(tags=tags, shadow=shadow, score=score) if tags or shadow or score else ALLOW
+
+    def explain(
+        self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int
+    ) -> tuple[Decision, list[RuleVerdict]]:
+        """The decision, and what every rule said, in order. Counts the request in ``rates``, as ``evaluate`` does."""
+        mask, verdicts, score, decided = ua.mask | client.mask, [], 0, view.path in POLICY_FILES
+        for rule in self.rules:
+            action = str(rule.action) if rule.action else "tag" if rule.tags else "weigh"
+            if rule.inactive or decided:
+                word = "inactive" if rule.inactive else "not reached"
+                verdicts.append(RuleVerdict(rule.id, word, action, rule.shadow, rule.inactive))
+                continue
+            found = specialise(rule.term, mask)
+            if callable(found):
+                found = found(view, ua, client, _Peeking(rates), now, score)
+            word = "unknown" if found is None else "matched" if found else "not matched"
+            verdicts.append(RuleVerdict(rule.id, word, action, rule.shadow))
+            if found and not rule.shadow:
+                score += rule.weigh
+                decided = rule.action is not None
+        return self.evaluate(view, ua, client, rates, now), verdicts
+
+
+class _Peeking:
+    """Rates that only look, so that explaining a rule does not count the request twice."""
+
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        return self._rates.peek(key, now, interval, tolerance)
+
+    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int:
+        return self._rates.peek(key, now, interval, tolerance)
+

@@ -1,0 +1,141 @@
+"""Conditions as they are evaluated: three-valued, and specialised ahead of time for what is known of a client.
+
+A result is False, None (unknown: the address is not known, the database has no record), True, or a number above one: "yes,
+and the rate that tripped admits the next request in so many microseconds". Unknown stays unknown under ``not``, so a
+rule never fires on ignorance.
+
+What depends on the User-Agent or the address alone is a bit in a mask, so most rules fall away (or become certain) before
+any request is looked at: ``specialise(term, mask)`` does that once per distinct mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..request import RequestView
+
+if TYPE_CHECKING:
+    from .ruleset import Client, UaFacts
+
+Verdict = bool | int | None
+
+
+class Rates(Protocol):
+    """What a rate condition needs of a store. Keys are 64-bit numbers, times microseconds; a result of 0 admits."""
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
+    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int: ...
+
+
+Test = Callable[[RequestView, "UaFacts", "Client", Rates, int, int], Verdict]
+"""(view, user agent facts, client, rates, now in us, score so far) -> verdict."""
+
+UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY = 1, 2, 4
+FIRST_BIT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """Holds when the mask has ``bit``; is unknown when it has any of ``unknown``."""
+
+    bit: int
+    unknown: int = 0
+    rank = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """Asked of each request. ``rank`` 1: a look at the request; 2: counts it, so it comes last."""
+
+    test: Test
+    rank: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An AND (``every``) or an OR of terms, cheap ones first."""
+
+    every: bool
+    terms: tuple[Term, ...]
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """The opposite of a term."""
+
+    term: Term
+    rank: int
+
+
+Term = Static | Dynamic | Group | Negated
+
+
+def group(every: bool, terms: list[Term]) -> Term:
+    """An AND or OR whose counting terms stand last: only requests that match the rest are counted."""
+    if len(terms) == 1:
+        return terms[0]
+    ordered = tuple(sorted(terms, key=lambda t: t.rank))
+    return Group(every, ordered, max((t.rank for t in ordered), default=0))
+
+
+def specialise(term: Term, mask: int) -> Verdict | Test:
+    """The term under a mask: a constant (True, False, None), or the test that remains."""
+    if isinstance(term, Static):
+        return None if mask & term.unknown else bool(mask & term.bit)
+    if isinstance(term, Dynamic):
+        return term.test
+    if isinstance(term, Negated):
+        inner = specialise(term.term, mask)
+        return _negated(inner) if callable(inner) else None if inner is None else not inner
+    parts = [specialise(t, mask) for t in term.terms]
+    deciding, neutral = (False, True) if term.every else (True, False)
+    if any(p is deciding for p in parts):
+        return deciding
+    unknown = any(p is None for p in parts)
+    tests = tuple(p for p in parts if callable(p))
+    if not tests:
+        return None if unknown else neutral
+    if len(tests) == 1 and not unknown:
+        return tests[0]
+    return _every(tests, unknown) if term.every else _some(tests, unknown)
+
+
+def _negated(test: Test) -> Test:
+    def negated(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+        result = test(view, ua, client, rates, now, score)
+        return None if result is None else not result
+
+    return negated
+
+
+def _every(tests: tuple[Test, ...], unknown: bool) -> Test:
+    if unknown:  # it cannot hold any more, so nothing in it may count the request
+        return lambda view, ua, client, rates, now, score: None
+
+    def every(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+        longest: bool | int = True
+        for test in tests:
+            result = test(view, ua, client, rates, now, score)
+            if not result:
+                return result
+            if result is not True and (longest is True or result > longest):
+                longest = result
+        return longest
+
+    return every
+
+
+def _some(tests: tuple[Test, ...], unknown: bool) -> Test:
+    def some(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+        open_question = unknown
+        for test in tests:
+            result = test(view, ua, client, rates, now, score)
+            if result:
+                return result
+            open_question = open_question or result is None
+        return None if open_question else False
+
+    return some

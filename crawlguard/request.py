@@ -1,0 +1,126 @@
+"""One request as the guard sees it: plain values, taken from an ASGI scope or a WSGI environ without copying.
+
+What a door cannot know, it says: a WSGI environ has lost the order of headers and their repetitions, so ``order_known``
+is False there and a signal that needs the order answers "unknown" instead of guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class RequestView:
+    """A request's facts, immutable by agreement (a frozen dataclass costs 0.6 us more per request).
+
+    ``method`` upper case as sent; ``path`` percent-decoded, without the query; ``query`` raw; ``scheme`` "http" or "https",
+    None when the door does not know; ``peer`` the address of the TCP peer as text, "" for a unix socket; ``headers``
+    pairs of (lower-case name, value) as bytes.
+    """
+
+    __slots__ = ("headers", "method", "order_known", "path", "peer", "query", "scheme")
+
+    def __init__(
+        self,
+        method: str = "GET",
+        path: str = "/",
+        headers: Headers = (),
+        peer: str = "",
+        scheme: str | None = None,
+        query: bytes = b"",
+        order_known: bool = True,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.peer = peer
+        self.scheme = scheme
+        self.query = query
+        self.order_known = order_known
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> RequestView:
+        """The view of an ASGI ``http`` or ``websocket`` scope. A websocket handshake counts as a GET."""
+        client = scope.get("client")
+        return cls(
+            scope.get("method", "GET"),
+            scope["path"],
+            scope["headers"],
+            client[0] if client else "",
+            scope.get("scheme"),
+            scope.get("query_string", b""),
+        )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, Any]) -> RequestView:
+        """The view of a WSGI environ (PEP 3333: latin-1 "native strings")."""
+        return EnvironView(environ)
+
+    def first(self, name: bytes) -> bytes | None:
+        """The first value of the header ``name`` (lower case), None when it is absent."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of the header ``name`` (lower case), in the order in which they came."""
+        return [value for key, value in self.headers if key == name]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The header's value, repeated ones joined by ", " (RFC 9110 5.3); None when it is absent."""
+        values = self.values(name)
+        return None if not values else values[0] if len(values) == 1 else b", ".join(values)
+
+    @property
+    def host(self) -> str:
+        """The Host header in lower case without its port, "" when absent."""
+        raw = (self.header(b"host") or b"").decode("latin-1").strip().lower()
+        if raw.startswith("["):
+            return raw[1:].partition("]")[0]
+        return raw.partition(":")[0].rstrip(".")
+
+
+class EnvironView(RequestView):
+    """A view over a WSGI environ that looks headers up by name instead of listing them: 4 look-ups beat a loop over 40 keys."""
+
+    __slots__ = ("environ",)
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self.environ = environ
+        self.method = environ.get("REQUEST_METHOD", "GET")
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if not path.isascii():  # WSGI hands UTF-8 over as latin-1
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+        self.path = path or "/"
+        self.peer = environ.get("REMOTE_ADDR", "") or ""
+        self.order_known = False
+
+    def first(self, name: bytes) -> bytes | None:
+        if name == b"user-agent":  # asked for at each request
+            value = self.environ.get("HTTP_USER_AGENT")
+            return None if value is None else value.encode("latin-1", "replace")
+        values = self.values(name)
+        return values[0] if values else None
+
+    def values(self, name: bytes) -> list[bytes]:
+        key = name.decode("latin-1").upper().replace("-", "_")
+        value = self.environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key)
+        return [] if value is None else [value.encode("latin-1", "replace")]
+
+    @property
+    def scheme(self) -> str | None:  # type: ignore[override]
+        value = self.environ.get("wsgi.url_scheme")
+        return value if isinstance(value, str) else None
+
+    @property
+    def query(self) -> bytes:  # type: ignore[override]
+        return str(self.environ.get("QUERY_STRING", "")).encode("latin-1", "replace")
+
+    @property
+    def headers(self) -> Headers:  # type: ignore[override]
+        for key, value in self.environ.items():
+            if key.startswith("HTTP_"):
+                yield key[5:].replace("_", "-").lower().encode("latin-1", "replace"), str(value).encode("latin-1", "replace")

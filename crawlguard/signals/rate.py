@@ -1,0 +1,69 @@
+"""Rates: the arithmetic of GCRA and the keys under which clients are counted. Times are whole microseconds.
+
+GCRA (ITU-T I.371) keeps one number for each key: the *theoretical arrival time* (TAT) at which the bucket would be full
+again. ``requests: N, within: T`` is a burst of N, refilled evenly over T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+US = 1_000_000
+"""Microseconds in a second."""
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One limit in GCRA's terms: a request every ``interval`` us, with ``tolerance`` us of burst in hand."""
+
+    requests: int
+    within: int
+    interval: int
+    tolerance: int
+
+    @classmethod
+    def of(cls, requests: int, within_us: int) -> Window:
+        """``requests`` in ``within_us`` microseconds. The interval is at least 1 us."""
+        interval = max(1, within_us // requests)
+        return cls(requests, within_us, interval, interval * requests)
+
+
+def gcra(tat: int, now: int, window: Window) -> tuple[int, int]:
+    """One request at ``now`` under a TAT: (the new TAT, the wait in us). Wait 0 admits; else the TAT stays as it was."""
+    due = (tat if tat > now else now) + window.interval
+    wait = due - now - window.tolerance
+    return (due, 0) if wait <= 0 else (tat, wait)
+
+
+class Keyer:
+    """Keyed 64-bit hashes of what is counted, so that nobody outside can choose keys that collide.
+
+    ``seed``: at least 16 secret bytes, the same for all workers that share a store.
+    """
+
+    __slots__ = ("_base",)
+
+    def __init__(self, seed: bytes) -> None:
+        self._base = blake2b(key=seed[:64], digest_size=8)
+
+    def hash(self, data: bytes) -> int:
+        """A 64-bit number, even for empty data."""
+        state = self._base.copy()
+        state.update(data)
+        return int.from_bytes(state.digest(), "little")
+
+    def salt(self, *parts: object) -> int:
+        """The number that sets one rule's keys apart from another's."""
+        return self.hash("\0".join(map(str, parts)).encode())
+
+
+def mix(parts: Sequence[int]) -> int:
+    """One key of several: order matters, so (ip, agent) never meets (agent, ip)."""
+    key = 0
+    for part in parts:
+        key = (key * 0x9E3779B97F4A7C15 + part) & _MASK  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
+    return key

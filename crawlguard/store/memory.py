@@ -1,0 +1,58 @@
+"""Rates of one process, in two generations of a dict: bounded, and what is in use survives when strangers flood it."""
+
+from __future__ import annotations
+
+import os
+
+GENERATION = 65_536
+"""Keys in a generation; two are kept, about 100 bytes a key."""
+
+
+class MemoryStore:
+    """A dict from key to TAT. A held key is stored as the negative of the time at which it is let in again."""
+
+    name = "memory"
+
+    def __init__(self, generation: int = GENERATION) -> None:
+        self.seed = os.urandom(32)
+        self._generation = generation
+        self._new: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """Count one request; see RateStore."""
+        new = self._new
+        tat = new.get(key)
+        if tat is None:
+            tat = self._old.get(key, 0)
+            if len(new) >= self._generation:
+                self._old, self._new = new, {}
+                new = self._new
+        if tat < 0:
+            if -tat > now:
+                new[key] = tat
+                return -tat - now
+            tat = now
+        due = (tat if tat > now else now) + interval
+        wait = due - now - tolerance
+        if wait <= 0:
+            new[key] = due
+            return 0
+        new[key] = -(now + hold) if hold else tat
+        return hold or wait
+
+    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int:
+        """What ``hit`` would return, without counting."""
+        tat = self._new.get(key)
+        if tat is None:
+            tat = self._old.get(key, 0)
+        if tat < 0:
+            if -tat > now:
+                return -tat - now
+            tat = now
+        wait = (tat if tat > now else now) + interval - now - tolerance
+        return wait if wait > 0 else 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._new, self._old = {}, {}
