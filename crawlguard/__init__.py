@@ -1,8 +1,8 @@
 """crawlguard keeps LLM crawlers off a site: by who they say they are, where they come from and how they behave. No JavaScript.
 
-    from crawlguard.asgi import CrawlGuardMiddleware    # FastAPI, Starlette, Litestar, Quart, Django ASGI
-    from crawlguard.wsgi import CrawlGuardMiddleware    # Flask, Bottle, Pyramid, Django WSGI
-    MIDDLEWARE = ["crawlguard.django.CrawlGuardMiddleware", ...]
+from crawlguard.asgi import CrawlGuardMiddleware    # FastAPI, Starlette, Litestar, Quart, Django ASGI
+from crawlguard.wsgi import CrawlGuardMiddleware    # Flask, Bottle, Pyramid, Django WSGI
+MIDDLEWARE = ["crawlguard.django.CrawlGuardMiddleware", ...]
 """
 
 from .catalogue import identify

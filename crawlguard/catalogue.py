@@ -86,7 +86,10 @@ def _read(what: str, record: Record) -> Iterator[Any]:
 
 def compile_catalogue(directory: Path) -> None:
     """Write the compiled form of the catalogue into a directory: what the build puts into a wheel."""
-    for what, make in (("agents", lambda: [_plain_agent(a) for a in read_agents()]), ("networks", lambda: [_plain_network(n) for n in read_networks()])):
+    for what, make in (
+        ("agents", lambda: [_plain_agent(a) for a in read_agents()]),
+        ("networks", lambda: [_plain_network(n) for n in read_networks()]),
+    ):
         (directory / f"{what}.json").write_text(json.dumps(make(), separators=(",", ":")), "utf-8")
 
 
@@ -145,7 +148,8 @@ def _agent(row: dict[str, Any]) -> Agent:
 def _pattern(raw: str | dict[str, Any]) -> Pattern:
     if isinstance(raw, str):
         return Pattern(token=raw)
-    return Pattern(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return Pattern(**known)
 
 
 def _plain_network(network: Network) -> list[Any]:

@@ -216,11 +216,19 @@ class Guard:
             self.counters.log_errors += 1
         return ALLOW
 
-    def explain(self, view: RequestView) -> tuple[Decision, list[RuleVerdict], UaFacts, Client]:
-        """The decision, every rule's verdict, and the facts they rest on. Raises what goes wrong. Counts the request."""
+    def client_facts(self, packed: bytes | None) -> Client:
+        """What is known of a client with this packed address; None stands for an unknown client."""
+        return self._live.facts(packed)
+
+    def explain(self, view: RequestView, client: Client | None = None) -> tuple[Decision, list[RuleVerdict], UaFacts, Client]:
+        """The decision, every rule's verdict, and the facts they rest on. Raises what goes wrong. Counts the request.
+
+        ``client`` None finds the client as ``decide`` does, by the view's peer and headers.
+        """
         live = self._live
         ua = live.ruleset.user_agent(view.first(b"user-agent"))
-        client = live.clients.get(view.peer) or self._client(live, view)
+        if client is None:
+            client = live.clients.get(view.peer) or self._client(live, view)
         decision, verdicts = live.ruleset.explain(view, ua, client, live.store, self._clock() // 1000)
         return decision, verdicts, ua, client
 
@@ -248,9 +256,15 @@ class Guard:
         who = view.peer if peer is not None else "unix"
         header = resolver.header.decode("latin-1")
         if not resolver.configured and forwarding:
-            self.once.warn("proxy", f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules do not apply. Add to the policy: client_ip: {{trusted_proxies: [{who}], header: {header}}}")
+            self.once.warn(
+                "proxy",
+                f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules do not apply. Add to the policy: client_ip: {{trusted_proxies: [{who}], header: {header}}}",
+            )
         elif resolver.configured:
-            self.once.warn("proxy", f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {{header: ...}}")
+            self.once.warn(
+                "proxy",
+                f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {{header: ...}}",
+            )
 
     def _note(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
         if decision.rule is None and not decision.shadow and not decision.tags:

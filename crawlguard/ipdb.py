@@ -169,7 +169,9 @@ def _flatten(layers: list[list[Interval]], asns: list[Interval], countries: list
     return starts, numbers
 
 
-def _pack(v4: tuple[list[int], list[int]], v6: tuple[list[int], list[int]], facts: list[Facts]) -> tuple[dict[str, Any], dict[str, Sequence[int]]]:
+def _pack(
+    v4: tuple[list[int], list[int]], v6: tuple[list[int], list[int]], facts: list[Facts]
+) -> tuple[dict[str, Any], dict[str, Sequence[int]]]:
     # A range that ends with the address space has its "end" one past the last address: nothing can be looked up there.
     starts4 = [(s, n) for s, n in zip(*v4, strict=True) if s < 1 << 32]
     starts6 = [(s, n) for s, n in zip(*v6, strict=True) if s < 1 << 128]
@@ -281,7 +283,7 @@ def _mapped(path: Path) -> AddressTable | None:
         at, parts = 16 + length + -(16 + length) % 8, {}
         for name, kind in _PARTS + _FACTS:
             size = header["lengths"][name] * array(kind).itemsize
-            parts[name] = view[at : at + size].cast(kind)
+            parts[name] = view[at : at + size].cast(kind)  # type: ignore[call-overload]
             at += size + -size % 8
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,7 +15,7 @@ from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
 from .policy.nodes import Node, Place
 from .policy.problems import problem
-from .policy.schema import DOCUMENT, VERSION, Log, Network, Policy, Rule, Store
+from .policy.schema import DOCUMENT, RULE, VERSION, Log, Network, Policy, Rule, Store
 from .policy.types import INVALID, Cidr, closest
 from .signals.ua import Agent
 from .yamlio import MAX_BYTES, parse, read_document
@@ -120,7 +120,7 @@ class _Reader:
         if "log" in found:
             log: Log = found["log"]
             self.top.setdefault("log", log if log.to in ("off", "logging") else replace(log, to=str(base / log.to)))
-        self._includes(node, found, name, base, chain)
+        self._includes(node, found, base, chain)
 
     def _fields(self, node: Node) -> dict[str, Any]:
         """The keys that are fine; a broken one has been reported, and hides none of the others' problems."""
@@ -131,11 +131,18 @@ class _Reader:
         found: dict[str, Any] = {}
         for key, value in node.pairs:
             if key.text == "version" and value.kind == "text" and value.text != str(VERSION):
-                self.problems.append(problem("CG008", value.place, f"this release knows version {VERSION} of the policy language, not {value.text[:20]!r}", f"write version: {VERSION}, or install a newer crawlguard"))
+                self.problems.append(
+                    problem(
+                        "CG008",
+                        value.place,
+                        f"this release knows version {VERSION} of the policy language, not {value.text[:20]!r}",
+                        f"write version: {VERSION}, or install a newer crawlguard",
+                    )
+                )
             elif key.text == "rules" and value.kind == "list":
                 found["rules"] = self._rules(value)
             else:
-                read = DOCUMENT.read_fields(_only(node, key, value), self._except_missing_version)
+                read = DOCUMENT.read_fields(Node("map", node.place, pairs=[(key, value)]), self.problems.append)
                 if read is not INVALID:
                     found |= read
         if not any(key.text == "version" for key, _ in node.pairs):
@@ -143,16 +150,10 @@ class _Reader:
         self.broken |= len(self.problems) > before
         return found
 
-    def _except_missing_version(self, found: Problem) -> None:
-        if found.id != "CG006" or "'version'" not in found.message:
-            self.problems.append(found)
-
     def _rules(self, node: Node) -> list[Rule]:
-        from .policy.schema import RULE
-
         return [rule for rule in (RULE.read(item, self.problems.append) for item in node.items) if rule is not INVALID]
 
-    def _includes(self, node: Node, found: dict[str, Any], name: str, base: Path, chain: tuple[str, ...]) -> None:
+    def _includes(self, node: Node, found: dict[str, Any], base: Path, chain: tuple[str, ...]) -> None:
         places = {k.text: v.place for k, v in node.pairs}
         own = len(self.rules)
         for item in found.get("include") or ():
@@ -165,14 +166,23 @@ class _Reader:
             if has_magic(pattern):
                 self.sources.append(str(Path(pattern).parent.resolve()))  # a file that appears there changes the policy
             if not matches or not os.path.exists(matches[0]):
-                self.problems.append(problem("CG010", place, f"the include {item!r} finds no file", f"it is looked for in {os.path.abspath(base)}"))
+                self.problems.append(
+                    problem("CG010", place, f"the include {item!r} finds no file", f"it is looked for in {os.path.abspath(base)}")
+                )
                 continue
             for match in matches:
                 self.file(match, place, chain)
         included = {rule.id for rule in self.rules[own:]}
-        for id in found.get("disable") or ():
-            if id not in included:
-                self.problems.append(problem("CG029", places["disable"], f"no included rule is called {id!r}", closest(id, sorted(included)) if included else "include a policy first"))
+        for rule_id in found.get("disable") or ():
+            if rule_id not in included:
+                self.problems.append(
+                    problem(
+                        "CG029",
+                        places["disable"],
+                        f"no included rule is called {rule_id!r}",
+                        closest(rule_id, sorted(included)) if included else "include a policy first",
+                    )
+                )
         disabled = set(found.get("disable") or ())
         self.rules[own:] = [rule for rule in self.rules[own:] if rule.id not in disabled]
 
@@ -186,11 +196,15 @@ class _Reader:
     def _lines(self, path: Path, network: Network) -> Iterator[str]:
         try:
             if path.stat().st_size > MAX_BYTES:
-                self.problems.append(problem("CG035", network.place, f"{path} is larger than {MAX_BYTES >> 20} MiB", "split it into several networks"))
+                self.problems.append(
+                    problem("CG035", network.place, f"{path} is larger than {MAX_BYTES >> 20} MiB", "split it into several networks")
+                )
                 return
             lines = path.read_text("utf-8", "replace").splitlines()
         except OSError as error:
-            self.problems.append(problem("CG001", network.place, f"{path} cannot be read: {error.strerror or error}", "check the name and the permissions"))
+            self.problems.append(
+                problem("CG001", network.place, f"{path} cannot be read: {error.strerror or error}", "check the name and the permissions")
+            )
             return
         for number, line in enumerate(lines, 1):
             text = line.partition("#")[0].strip()
@@ -242,10 +256,7 @@ class _Reader:
         if os.path.isfile(path):
             return str(path)
         severity = "warning" if policy.missing_data == "inactive" else "error"
-        self.problems.append(problem("CG028", place, f"the {kind} database {path} is not there", "check the name, or fetch the database", severity=severity))
+        self.problems.append(
+            problem("CG028", place, f"the {kind} database {path} is not there", "check the name, or fetch the database", severity=severity)
+        )
         return None if severity == "warning" else str(path)
-
-
-def _only(node: Node, key: Node, value: Node) -> Node:
-    """A mapping with one of a node's keys."""
-    return Node("map", node.place, pairs=[(key, value)])

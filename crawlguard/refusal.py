@@ -31,7 +31,7 @@ _MEDIA = {"text/html": "html", "application/xhtml+xml": "html", "application/jso
 
 
 def preferred(accept: str | None) -> str:
-    """"html", "json" or "text": the one with the highest q in an Accept header (RFC 9110 12.5.1); text when it names none."""
+    """ "html", "json" or "text": the one with the highest q in an Accept header (RFC 9110 12.5.1); text when it names none."""
     best, best_q = "text", 0.0
     for part in (accept or "")[:1024].split(","):
         media, *parameters = (p.strip().lower() for p in part.split(";"))

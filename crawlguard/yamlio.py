@@ -18,7 +18,7 @@ MAX_DEPTH = 40
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _TooMuch(Exception):
+class _TooMuchError(Exception):
     def __init__(self, place: Place, message: str) -> None:
         self.place, self.message = place, message
 
@@ -28,7 +28,14 @@ def read_document(path: Path, shown: str, report: Callable[[Problem], None]) -> 
     top = Place(shown)
     try:
         if path.stat().st_size > MAX_BYTES:
-            report(problem("CG035", top, f"the file is larger than {MAX_BYTES >> 20} MiB", "put long address lists into files of their own and name them under networks:"))
+            report(
+                problem(
+                    "CG035",
+                    top,
+                    f"the file is larger than {MAX_BYTES >> 20} MiB",
+                    "put long address lists into files of their own and name them under networks:",
+                )
+            )
             return None
         raw = path.read_bytes()
     except OSError as error:
@@ -45,11 +52,17 @@ def parse(raw: bytes, shown: str, report: Callable[[Problem], None]) -> Node | N
         mark = error.problem_mark or error.context_mark
         place = Place(shown, mark.line + 1, mark.column + 1) if mark else Place(shown)
         what = " ".join(filter(None, (error.context, error.problem)))
-        report(problem("CG002", place, f"malformed YAML: {what}", "check the indentation, quotes and brackets there and on the line before"))
+        report(
+            problem("CG002", place, f"malformed YAML: {what}", "check the indentation, quotes and brackets there and on the line before")
+        )
         return None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = _line_of(raw, error)
-        report(problem("CG002", Place(shown, line, 1 if line else 0), f"malformed YAML: {_first_line(error)}", "save the file as plain UTF-8 text"))
+        report(
+            problem(
+                "CG002", Place(shown, line, 1 if line else 0), f"malformed YAML: {_first_line(error)}", "save the file as plain UTF-8 text"
+            )
+        )
         return None
     if root is None:
         report(problem("CG002", Place(shown, 1, 1), "the file is empty", "write at least version: 1"))
@@ -63,7 +76,7 @@ def parse(raw: bytes, shown: str, report: Callable[[Problem], None]) -> Node | N
 
     try:
         node = _Converter(shown, counted).convert(root, 0)
-    except _TooMuch as much:
+    except _TooMuchError as much:
         report(problem("CG035", much.place, much.message, "split the file, and write values out instead of repeating them by aliases"))
         return None
     return node
@@ -87,9 +100,9 @@ class _Converter:
         place = Place(self.shown, mark.line + 1, mark.column + 1)
         self.count += 1
         if self.count > MAX_NODES:
-            raise _TooMuch(place, f"the file has more than {MAX_NODES} values")
+            raise _TooMuchError(place, f"the file has more than {MAX_NODES} values")
         if depth > MAX_DEPTH:
-            raise _TooMuch(place, f"values nest more than {MAX_DEPTH} deep")
+            raise _TooMuchError(place, f"values nest more than {MAX_DEPTH} deep")
         if isinstance(node, yaml.ScalarNode):
             if node.tag == "tag:yaml.org,2002:null":
                 return Node("null", place)
@@ -107,7 +120,9 @@ class _Converter:
                 self.report(problem("CG005", key.place, f"a key must be a word, found {key.describe()}", "quote it if it is meant as text"))
             elif key.text in seen:
                 first = seen[key.text]
-                self.report(problem("CG003", key.place, f"the key {key.text!r} stands twice (first in line {first.line})", "keep one of the two"))
+                self.report(
+                    problem("CG003", key.place, f"the key {key.text!r} stands twice (first in line {first.line})", "keep one of the two")
+                )
             else:
                 seen[key.text] = key.place
                 pairs.append((key, value))

@@ -1,11 +1,11 @@
 """Checks of the CRAWLGUARD setting, with stable ids:
 
-    crawlguard.E001  CRAWLGUARD is not a dict, or has an unknown key
-    crawlguard.E002  a setting has a wrong value
-    crawlguard.E003  the policy cannot be used (one message for each problem in it)
-    crawlguard.W001  the middleware is not in MIDDLEWARE
-    crawlguard.W002  a doubt about the policy
-    crawlguard.W003  the middleware does not stand first
+crawlguard.E001  CRAWLGUARD is not a dict, or has an unknown key
+crawlguard.E002  a setting has a wrong value
+crawlguard.E003  the policy cannot be used (one message for each problem in it)
+crawlguard.W001  the middleware is not in MIDDLEWARE
+crawlguard.W002  a doubt about the policy
+crawlguard.W003  the middleware does not stand first
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as Doubt
 
 from ..errors import ConfigError, PolicyError
 from ..guard import SETTINGS, with_settings
@@ -32,11 +33,11 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 def _placement(middleware: list[str]) -> list[CheckMessage]:
     if _PATH not in middleware:
-        return [Warning("The guard is not in MIDDLEWARE.", hint=f"Put {_PATH!r} first in MIDDLEWARE.", id="crawlguard.W001")]
+        return [Doubt("The guard is not in MIDDLEWARE.", hint=f"Put {_PATH!r} first in MIDDLEWARE.", id="crawlguard.W001")]
     before = [m for m in middleware[: middleware.index(_PATH)] if m not in _HARMLESS]
     if before:
         hint = f"Put it before {before[0]!r}, so that refused requests cost no more than they must."
-        return [Warning("The guard does not stand first in MIDDLEWARE.", hint=hint, id="crawlguard.W003")]
+        return [Doubt("The guard does not stand first in MIDDLEWARE.", hint=hint, id="crawlguard.W003")]
     return []
 
 
@@ -55,4 +56,4 @@ def configuration(given: Any) -> list[CheckMessage]:
         with_settings(policy, **{k: v for k, v in given.items() if k != "policy"})
     except ConfigError as error:
         return [Error(str(error), id="crawlguard.E002")]
-    return [Warning(f"{p.file}:{p.line}: {p.id} {p.message}", hint=p.advice, id="crawlguard.W002") for p in policy.warnings]
+    return [Doubt(f"{p.file}:{p.line}: {p.id} {p.message}", hint=p.advice, id="crawlguard.W002") for p in policy.warnings]

@@ -72,7 +72,14 @@ def check_policy(policy: Policy) -> list[Problem]:
     for rule in policy.rules:
         if rule.id in first:
             at = first[rule.id].place
-            found.append(problem("CG021", rule.place, f"the rule id {rule.id!r} is used already at {at.file}:{at.line}", "give this rule another id, or put the other's id under disable:"))
+            found.append(
+                problem(
+                    "CG021",
+                    rule.place,
+                    f"the rule id {rule.id!r} is used already at {at.file}:{at.line}",
+                    "give this rule another id, or put the other's id under disable:",
+                )
+            )
         first.setdefault(rule.id, rule)
         found += _rule(rule, policy)
     found += _in_vain(policy)
@@ -85,7 +92,9 @@ def _no_rules(policy: Policy) -> Problem:
     from .nodes import Place
 
     place = Place(policy.sources[0] if policy.sources else policy.name)
-    return problem("CG102", place, "the policy has no rules, so it allows everything", "add rules, or include: builtin:default", severity="warning")
+    return problem(
+        "CG102", place, "the policy has no rules, so it allows everything", "add rules, or include: builtin:default", severity="warning"
+    )
 
 
 def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
@@ -96,17 +105,33 @@ def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
     if then.block_for and not any(isinstance(p, c.RateOver) for p in parts):
         yield problem("CG031", then.place, "block_for needs a rate condition in the same rule", "add a rate condition, or remove block_for")
     if then.action and then.status is not None and not _fits(then.action, then.status):
-        yield problem("CG032", then.place, f"the status {then.status} does not fit {then.action}", "use 4xx or 5xx for a refusal; a throttle is 429 or 503")
+        yield problem(
+            "CG032",
+            then.place,
+            f"the status {then.status} does not fit {then.action}",
+            "use 4xx or 5xx for a refusal; a throttle is 429 or 503",
+        )
     for part in parts:
         yield from _condition(part, policy)
     missing = missing_data(rule.when, policy)
     if missing:
-        id = "CG027" if "country" in missing else "CG026"
+        code = "CG027" if "country" in missing else "CG026"
         key = "country" if "country" in missing else "asn"
         if policy.missing_data == "inactive":
-            yield problem("CG101", rule.place, f"the rule {rule.id!r} is inactive: {missing}", f"name one under data: {{{key}: FILE.mmdb}}", severity="warning")
+            yield problem(
+                "CG101",
+                rule.place,
+                f"the rule {rule.id!r} is inactive: {missing}",
+                f"name one under data: {{{key}: FILE.mmdb}}",
+                severity="warning",
+            )
         else:
-            yield problem(id, rule.place, f"the rule {rule.id!r} needs data that is not there: {missing}", f"name one under data: {{{key}: FILE.mmdb}}, or write missing_data: inactive to go on without the rule")
+            yield problem(
+                code,
+                rule.place,
+                f"the rule {rule.id!r} needs data that is not there: {missing}",
+                f"name one under data: {{{key}: FILE.mmdb}}, or write missing_data: inactive to go on without the rule",
+            )
 
 
 def _fits(action: str, status: int) -> bool:
@@ -121,7 +146,9 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
         for known, words, what in ((list(policy.networks), part.name, "network"), (tags, part.tag, "network tag")):
             for word in words:
                 if word not in known:
-                    yield problem("CG020", part.place, f"no {what} is called {word!r}", f"define it under networks:, or {closest(word, known)}")
+                    yield problem(
+                        "CG020", part.place, f"no {what} is called {word!r}", f"define it under networks:, or {closest(word, known)}"
+                    )
     elif isinstance(part, c.CountryIs):
         for code in part.codes:
             if len(code) != 2 or not code.isascii() or not code.isalpha():
@@ -132,7 +159,9 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
                 yield from _regexes(part, values)
     elif isinstance(part, c.ScoreIs):
         if not any(rule.then.weigh for rule in policy.rules):
-            yield problem("CG037", part.place, "no rule weighs, so the score is always 0", "add a rule with then: {weigh: N} before this one")
+            yield problem(
+                "CG037", part.place, "no rule weighs, so the score is always 0", "add a rule with then: {weigh: N} before this one"
+            )
     elif isinstance(part, c.AnyOf) and any(always(p) for p in part.of):
         yield problem("CG039", part.place, "one branch of this any: always holds", "remove the any:, or write the branch out")
     elif isinstance(part, c.Not) and always(part.of):
@@ -144,7 +173,9 @@ def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
     operators = {a.operator.lower(): a.operator for a in policy.agents}
     for name in part.name:
         if name.lower() not in names:
-            yield problem("CG018", part.place, f"no agent is called {name!r}", f"define it under agents:, or {closest(name, list(names.values()))}")
+            yield problem(
+                "CG018", part.place, f"no agent is called {name!r}", f"define it under agents:, or {closest(name, list(names.values()))}"
+            )
     for operator in part.operator:
         if operator.lower() not in operators:
             yield problem("CG019", part.place, f"no agent is run by {operator!r}", closest(operator, list(operators.values())))
@@ -155,12 +186,22 @@ def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
 
 def _regexes(part: c.TextIs, values: Sequence[str]) -> Iterator[Problem]:
     if not HAS_REGEX:
-        yield problem("CG017", part.place, "regular expressions need RE2, which is not installed", "pip install 'crawlguard[regex]', or use contains, prefix or suffix")
+        yield problem(
+            "CG017",
+            part.place,
+            "regular expressions need RE2, which is not installed",
+            "pip install 'crawlguard[regex]', or use contains, prefix or suffix",
+        )
         return
     for value in values:
         complaint = check_regex(value)
         if complaint:
-            yield problem("CG016", part.place, f"RE2 refuses the regex {value[:80]!r}: {complaint}", "RE2 has no look-around and no back-references; see https://github.com/google/re2/wiki/Syntax")
+            yield problem(
+                "CG016",
+                part.place,
+                f"RE2 refuses the regex {value[:80]!r}: {complaint}",
+                "RE2 has no look-around and no back-references; see https://github.com/google/re2/wiki/Syntax",
+            )
 
 
 def _in_vain(policy: Policy) -> Iterator[Problem]:
@@ -171,9 +212,19 @@ def _in_vain(policy: Policy) -> Iterator[Problem]:
         if shadowing is not None:
             at = f"{shadowing.id!r} ({shadowing.place.file}:{shadowing.place.line})"
             if always(shadowing.when):
-                yield problem("CG023", rule.place, f"the rule {rule.id!r} can never be reached: {at} matches every request", "move it before that rule, or remove it")
+                yield problem(
+                    "CG023",
+                    rule.place,
+                    f"the rule {rule.id!r} can never be reached: {at} matches every request",
+                    "move it before that rule, or remove it",
+                )
             else:
-                yield problem("CG024", rule.place, f"the rule {rule.id!r} is shadowed: whatever it matches, {at} has decided already", "move it before that rule, or narrow that rule")
+                yield problem(
+                    "CG024",
+                    rule.place,
+                    f"the rule {rule.id!r} is shadowed: whatever it matches, {at} has decided already",
+                    "move it before that rule, or narrow that rule",
+                )
         if rule.then.action and rule.mode != "shadow" and not missing_data(rule.when, policy):
             earlier.append(rule)
 

@@ -17,7 +17,18 @@ from .check import agents_of, missing_data, networks_of, window_key
 from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
 from .schema import Policy, Rule
 from .terms import (
-    FIRST_BIT, UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Dynamic, Negated, Rates, Static, Term, Test, Verdict, group,
+    FIRST_BIT,
+    UNKNOWN_ADDRESS,
+    UNKNOWN_ASN,
+    UNKNOWN_COUNTRY,
+    Dynamic,
+    Negated,
+    Rates,
+    Static,
+    Term,
+    Test,
+    Verdict,
+    group,
 )  # fmt: skip
 
 
@@ -132,11 +143,11 @@ class _Compiler:
                     self.ua_tests.append((bit, text_test(kind, [v.lower() for v in values], fold=False)))
             terms.append(self.known[key])
         if when.missing is not None:
-            key = ("ua", "missing")
-            if key not in self.known:
-                self.known[key] = Static(self._new_bit())
-                self.ua_tests.append((self.known[key].bit, lambda text: not text.strip()))
-            terms.append(self.known[key] if when.missing else Negated(self.known[key], 0))
+            if "no user agent" not in self.known:
+                self.known["no user agent"] = Static(self._new_bit())
+                self.ua_tests.append((self.known["no user agent"].bit, lambda text: not text.strip()))
+            term = self.known["no user agent"]
+            terms.append(term if when.missing else Negated(term, 0))
         return group(True, terms)
 
     def _address(self, when: c.AddressIn | c.NetworkIs | c.AsnIs | c.CountryIs) -> Term:
@@ -174,9 +185,7 @@ class _Compiler:
     def _rate(self, when: c.RateOver, rule: str, hold: int | None) -> Dynamic:
         self.needs.update(when.per)
         hold = when.block_for or hold or 0
-        windows = [
-            (_constant(rule, *when.per, window_key(w)), Window.of(w.requests, w.within)) for w in when.windows
-        ]
+        windows = [(_constant(rule, *when.per, window_key(w)), Window.of(w.requests, w.within)) for w in when.windows]
         key_of = _key_of(when.per)
         if len(windows) == 1:
             return Dynamic(_one_window(key_of, *windows[0], hold), rank=2)

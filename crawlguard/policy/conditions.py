@@ -134,9 +134,7 @@ class Not:
     of: Condition
 
 
-Condition = (
-    AgentIs | TextIs | AddressIn | NetworkIs | AsnIs | CountryIs | MethodIs | ScoreIs | RateOver | All | AnyOf | Not
-)
+Condition = AgentIs | TextIs | AddressIn | NetworkIs | AsnIs | CountryIs | MethodIs | ScoreIs | RateOver | All | AnyOf | Not
 
 _texts = Many(Text("a text"))
 _KINDS = {
@@ -171,7 +169,14 @@ class _PathPattern:
     def read(self, node: Node, report: Report) -> Any:
         text = Text("a path").read(node, report)
         if isinstance(text, str) and text[0] not in "/*":
-            report(problem("CG034", node.place, f"the path {text[:60]!r} does not start with '/'", f"write /{text[:60]}; '*' stands for anything and '$' for the end"))
+            report(
+                problem(
+                    "CG034",
+                    node.place,
+                    f"the path {text[:60]!r} does not start with '/'",
+                    f"write /{text[:60]}; '*' stands for anything and '$' for the end",
+                )
+            )
             return INVALID
         return text
 
@@ -185,8 +190,14 @@ class _HeaderName:
 
     def read(self, node: Node, report: Report) -> Any:
         text = Text("a header name", 64).read(node, report)
-        if isinstance(text, str) and not text.replace("-", "").replace("_", "").isalnum() or (isinstance(text, str) and not text.isascii()):
-            report(problem("CG033", node.place, f"{text[:60]!r} is not a header name", "write letters, digits and '-', for example accept-language"))
+        if (isinstance(text, str) and not text.replace("-", "").replace("_", "").isalnum()) or (
+            isinstance(text, str) and not text.isascii()
+        ):
+            report(
+                problem(
+                    "CG033", node.place, f"{text[:60]!r} is not a header name", "write letters, digits and '-', for example accept-language"
+                )
+            )
             return INVALID
         return text
 
@@ -194,7 +205,7 @@ class _HeaderName:
         return {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
 
-def _listed(build: type, name: str, item: Type) -> Type:
+def _listed(build: type, item: Type) -> Type:
     """A condition that is one list."""
     return _Built(Many(item), build)
 
@@ -237,7 +248,7 @@ AGENT = Record(
         "operator": Field(Many(Text("an operator's name", 80)), "Who runs it: OpenAI."),
         "ai": Field(Flag(), "True: every AI category. False: every other agent of the catalogue."),
     },
-    lambda place, **kw: AgentIs(place, **kw),
+    AgentIs,
     shorthand=_agent_names,
     shorthand_schema=Many(Text()).schema(),
     extra={"minProperties": 1},
@@ -246,7 +257,7 @@ AGENT = Record(
 NETWORK = Record(
     "'network'",
     {"name": Field(Many(Name()), "Networks by name."), "tag": Field(Many(Name()), "Networks by tag: cloud, hosting, ...")},
-    lambda place, **kw: NetworkIs(place, **kw),
+    NetworkIs,
     shorthand=_network_names,
     shorthand_schema=Many(Name()).schema(),
     extra={"minProperties": 1},
@@ -255,7 +266,7 @@ NETWORK = Record(
 SCORE = Record(
     "'score'",
     {"at_least": Field(Integer(-10_000, 10_000)), "below": Field(Integer(-10_000, 10_000))},
-    lambda place, **kw: ScoreIs(place, **kw),
+    ScoreIs,
     shorthand=_score,
     shorthand_schema=Integer(-10_000, 10_000).schema(),
     extra={"minProperties": 1},
@@ -295,8 +306,10 @@ class _Rate:
         return Record("'rate'", {**self.plain, **_WINDOW})
 
     def _several(self) -> Record:
-        window = Record("a window", _WINDOW, lambda place, **kw: WindowIs(place, **kw))
-        return Record("'rate'", {**self.plain, "windows": Field(Many(window, single=False, unique=False), "Several limits at once.", required=True)})
+        window = Record("a window", _WINDOW, WindowIs)
+        return Record(
+            "'rate'", {**self.plain, "windows": Field(Many(window, single=False, unique=False), "Several limits at once.", required=True)}
+        )
 
     def schema(self) -> Json:
         return {"anyOf": [self._one().schema(), self._several().schema()]}
@@ -305,12 +318,12 @@ class _Rate:
 _FIELDS: dict[str, Field] = {
     "agent": Field(AGENT, "Who the User-Agent names, by the catalogue."),
     "user_agent": Field(_text_record("user_agent", "contains", _MISSING, Text("a text", 512)), "The User-Agent itself; case does not matter."),
-    "ip": Field(_listed(AddressIn, "ip", Cidr()), "Addresses and CIDRs."),
+    "ip": Field(_listed(AddressIn, Cidr()), "Addresses and CIDRs."),
     "network": Field(NETWORK, "Named networks, or networks by tag."),
-    "asn": Field(_listed(AsnIs, "asn", Integer(1, 4_294_967_294, "AS")), "Autonomous system numbers."),
-    "country": Field(_listed(CountryIs, "country", Text("a country code", 2)), "ISO 3166-1 alpha-2 codes."),
+    "asn": Field(_listed(AsnIs, Integer(1, 4_294_967_294, "AS")), "Autonomous system numbers."),
+    "country": Field(_listed(CountryIs, Text("a country code", 2)), "ISO 3166-1 alpha-2 codes."),
     "path": Field(_text_record("path", "robots", {}, _PathPattern()), "Paths as robots.txt writes them: a prefix, * and $."),
-    "method": Field(_listed(MethodIs, "method", Text("a method", 32)), "HTTP methods."),
+    "method": Field(_listed(MethodIs, Text("a method", 32)), "HTTP methods."),
     "host": Field(_text_record("host", "is", {}, Text("a host", 253)), "The Host header without its port."),
     "header": Field(
         _text_record("header", "is", {"name": Field(_HeaderName(), "The header's name.", required=True), **_MISSING}, Text()),
@@ -330,7 +343,14 @@ class When:
 
     def read(self, node: Node, report: Report) -> Any:
         if node.kind != "map":
-            report(problem("CG005", node.place, f"expected conditions as a mapping, found {node.describe()}", "write condition: value lines, for example path: /private/"))
+            report(
+                problem(
+                    "CG005",
+                    node.place,
+                    f"expected conditions as a mapping, found {node.describe()}",
+                    "write condition: value lines, for example path: /private/",
+                )
+            )
             return INVALID
         if self.depth > MAX_DEPTH:
             report(problem("CG035", node.place, f"conditions nest more than {MAX_DEPTH} deep", "split the rule in two"))
@@ -343,7 +363,14 @@ class When:
     def _one(self, key: Node, value: Node, report: Report) -> Any:
         name, inner = key.text, When(self.depth + 1)
         if name in RESERVED:
-            report(problem("CG009", key.place, f"the condition {name!r} is reserved: this version does not have it yet", "remove it until a release notes that it works"))
+            report(
+                problem(
+                    "CG009",
+                    key.place,
+                    f"the condition {name!r} is reserved: this version does not have it yet",
+                    "remove it until a release notes that it works",
+                )
+            )
             return INVALID
         if name == "not":
             read = inner.read(value, report)
@@ -355,7 +382,14 @@ class When:
             report(problem("CG004", key.place, f"no condition is called {name!r}", closest(name, [*self.fields, "all", "any", "not"])))
             return INVALID
         if name == "header" and value.kind != "map":
-            report(problem("CG005", value.place, f"expected a header's name and value, found {value.describe()}", "write header: {name: accept-language, missing: true}"))
+            report(
+                problem(
+                    "CG005",
+                    value.place,
+                    f"expected a header's name and value, found {value.describe()}",
+                    "write header: {name: accept-language, missing: true}",
+                )
+            )
             return INVALID
         return self.fields[name].type.read(value, report)
 

@@ -54,6 +54,4 @@ def problem(id: str, place: Place, message: str, advice: str, *, severity: str =
     """A Problem at a place; ``id`` must be one of IDS."""
     if id not in IDS:
         raise KeyError(id)
-    return Problem(
-        id=id, message=message, advice=advice, file=place.file, line=place.line, column=place.column, severity=severity
-    )
+    return Problem(id=id, message=message, advice=advice, file=place.file, line=place.line, column=place.column, severity=severity)

@@ -189,9 +189,7 @@ class Ruleset:
                 return rule.verdict(wait or True, tags, shadow, score)
         return Decision(tags=tags, shadow=shadow, score=score) if tags or shadow or score else ALLOW
 
-    def explain(
-        self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int
-    ) -> tuple[Decision, list[RuleVerdict]]:
+    def explain(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> tuple[Decision, list[RuleVerdict]]:
         """The decision, and what every rule said, in order. Counts the request in ``rates``, as ``evaluate`` does."""
         mask, verdicts, score, decided = ua.mask | client.mask, [], 0, view.path in POLICY_FILES
         for rule in self.rules:
@@ -222,4 +220,3 @@ class _Peeking:
 
     def peek(self, key: int, now: int, interval: int, tolerance: int) -> int:
         return self._rates.peek(key, now, interval, tolerance)
-

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..signals.ua import CATEGORIES, Agent, Pattern
-from .conditions import MAX_DEPTH, All, Condition, When
 from ..errors import Problem
+from ..signals.ua import CATEGORIES, Agent, Pattern
+from .conditions import All, Condition, When
 from .nodes import Node, Place
 from .problems import problem
-from .types import INVALID, Choice, Cidr, Duration, Field, Flag, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
+from .types import INVALID, Choice, Cidr, Duration, Field, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
 
 VERSION = 1
 RESERVED_ACTIONS = frozenset(("challenge", "tarpit", "decoy"))
@@ -118,14 +118,28 @@ def _then(node: Node, report: Report) -> Any:
     if node.kind == "text":
         return _then_word(node, report)
     if node.kind != "map" or not node.pairs:
-        report(problem("CG005", node.place, f"expected an action, found {node.describe()}", f"write one of: {', '.join(FINAL_ACTIONS)}, or weigh: N, tag: name"))
+        report(
+            problem(
+                "CG005",
+                node.place,
+                f"expected an action, found {node.describe()}",
+                f"write one of: {', '.join(FINAL_ACTIONS)}, or weigh: N, tag: name",
+            )
+        )
         return INVALID
     found: dict[str, Any] = {}
     broken, final = False, []
     for key, value in node.pairs:
         name = key.text
         if name in RESERVED_ACTIONS:
-            report(problem("CG009", key.place, f"the action {name!r} is reserved: this version does not have it yet", "use block or throttle until a release notes that it works"))
+            report(
+                problem(
+                    "CG009",
+                    key.place,
+                    f"the action {name!r} is reserved: this version does not have it yet",
+                    "use block or throttle until a release notes that it works",
+                )
+            )
             broken = True
         elif name not in _ACTIONS:
             words = list(_ACTIONS)
@@ -141,14 +155,23 @@ def _then(node: Node, report: Report) -> Any:
             else:
                 found[{"tag": "tags"}.get(name, name)] = read
     if len(final) > 1:
-        report(problem("CG025", node.place, f"the rule has {len(final)} final actions: {', '.join(final)}", "keep one; a rule decides once"))
+        report(
+            problem("CG025", node.place, f"the rule has {len(final)} final actions: {', '.join(final)}", "keep one; a rule decides once")
+        )
         broken = True
     return INVALID if broken else Then(node.place, **found)
 
 
 def _then_word(node: Node, report: Report) -> Any:
     if node.text in RESERVED_ACTIONS:
-        report(problem("CG009", node.place, f"the action {node.text!r} is reserved: this version does not have it yet", "use block or throttle until a release notes that it works"))
+        report(
+            problem(
+                "CG009",
+                node.place,
+                f"the action {node.text!r} is reserved: this version does not have it yet",
+                "use block or throttle until a release notes that it works",
+            )
+        )
         return INVALID
     word = Choice(FINAL_ACTIONS).read(node, report)
     return word if word is INVALID else Then(node.place, action=word)
@@ -195,7 +218,11 @@ class _HeadersType:
                 cure = f"{name} is written by the guard itself; remove it" if own else "use letters, digits and '-' in the name"
                 report(problem("CG033", key.place, f"the header {name[:60]!r} cannot be set here", cure))
             elif text is not INVALID and any(ord(c) < 32 or ord(c) > 126 for c in text):
-                report(problem("CG033", value.place, f"the value of {name} has control or non-ASCII characters", "use printable ASCII on one line"))
+                report(
+                    problem(
+                        "CG033", value.place, f"the value of {name} has control or non-ASCII characters", "use printable ASCII on one line"
+                    )
+                )
             elif text is not INVALID:
                 continue
             broken = True
@@ -265,6 +292,12 @@ RULE = Record(
     lambda place, id, then, when=None, **kw: Rule(place, id, then, when or All(place), **kw),
 )
 
+
+def _token(node: Node, report: Report) -> Any:
+    text = Text("a token", 200).read(node, report)
+    return text if text is INVALID else Pattern(token=text)
+
+
 _PATTERN = Record(
     "a UA pattern",
     {
@@ -277,14 +310,9 @@ _PATTERN = Record(
         "without": Field(Many(Text(limit=200)), "None may stand in the User-Agent."),
     },
     lambda place, **kw: pattern(kw),
-    shorthand=lambda node, report: _token(node, report),
+    shorthand=_token,
     shorthand_schema=Text().schema(),
 )
-
-
-def _token(node: Node, report: Report) -> Any:
-    text = Text("a token", 200).read(node, report)
-    return text if text is INVALID else Pattern(token=text)
 
 
 def pattern(raw: str | dict[str, Any]) -> Pattern:
@@ -340,6 +368,12 @@ AGENT = Record(
     lambda place, **kw: (Agent(**kw), place),
 )
 
+
+def _cidrs(node: Node, report: Report) -> Any:
+    values = Many(Cidr(), unique=False).read(node, report)
+    return values if values is INVALID else Network(node.place, "", cidrs=values)
+
+
 NETWORK = Record(
     "a network",
     {
@@ -354,15 +388,10 @@ NETWORK = Record(
         "date": Field(Text("a date", 10)),
     },
     lambda place, operator="", agents=(), source="", date="", name="", **kw: Network(place, name, **kw),
-    shorthand=lambda node, report: _cidrs(node, report),
+    shorthand=_cidrs,
     shorthand_schema=Many(Cidr()).schema(),
     extra={"minProperties": 1},
 )
-
-
-def _cidrs(node: Node, report: Report) -> Any:
-    values = Many(Cidr(), unique=False).read(node, report)
-    return values if values is INVALID else Network(node.place, "", cidrs=values)
 
 
 def _store(node: Node, report: Report) -> Any:
@@ -376,7 +405,7 @@ def _log(node: Node, report: Report) -> Any:
 
 
 POLICY: dict[str, Field] = {
-    "version": Field(Integer(1, 1_000), "The version of the policy language: 1.", required=True),
+    "version": Field(Integer(1, 1_000), "The version of the policy language: 1."),
     "mode": Field(Choice(("enforce", "shadow")), "shadow: decide and log, never act."),
     "include": Field(Many(Text("a file name", 500)), "Further policies: builtin:NAME, files, globs. Their rules come after this file's."),
     "disable": Field(Many(Name()), "Ids of included rules to leave out."),
@@ -384,7 +413,7 @@ POLICY: dict[str, Field] = {
         Record(
             "'client_ip'",
             {
-                "trusted_proxies": Field(Many(_proxy := Text("a proxy", 50)), "CIDRs, private, unix."),
+                "trusted_proxies": Field(Many(Text("a proxy", 50)), "CIDRs, private, unix."),
                 "header": Field(Text("a header name", 64), "The one header that the proxy sets."),
             },
             lambda place, **kw: ClientIp(**kw),
@@ -429,7 +458,8 @@ POLICY: dict[str, Field] = {
     "rules": Field(_Listing(RULE, single=False, unique=False), "Tried in order; the first final action decides."),
 }  # fmt: skip
 
-DOCUMENT = Record("a policy", POLICY)
+DOCUMENT = Record("a policy", POLICY, extra={"required": ["version"]})
+"""A policy file. Its keys are read one by one (see ``loader``), so that a broken one hides no other's problems."""
 
 
 def json_schema() -> Json:
@@ -440,6 +470,3 @@ def json_schema() -> Json:
         **DOCUMENT.schema(),
         "$defs": {"when": When().schema()},
     }
-
-
-__all__ = ["DOCUMENT", "MAX_DEPTH", "Flag", "Policy", "Rule", "Then", "json_schema", "pattern"]

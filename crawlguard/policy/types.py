@@ -103,7 +103,11 @@ class Integer:
             return INVALID
         digits = text[len(self.prefix) :] if self.prefix and text.upper().startswith(self.prefix) else text
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", digits):
-            report(problem("CG005", node.place, f"expected a whole number, found {text[:60]!r}", f"write a number from {self.low} to {self.high}"))
+            report(
+                problem(
+                    "CG005", node.place, f"expected a whole number, found {text[:60]!r}", f"write a number from {self.low} to {self.high}"
+                )
+            )
             return INVALID
         if not self.low <= int(digits) <= self.high:
             report(problem("CG015", node.place, f"{digits} is out of range", f"write a number from {self.low} to {self.high}"))
@@ -215,9 +219,23 @@ class Cidr:
         try:
             right = ip_network(text, strict=False)
         except ValueError:
-            report(problem("CG013", node.place, f"{text[:60]!r} is not an address or CIDR", "write for example 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32"))
+            report(
+                problem(
+                    "CG013",
+                    node.place,
+                    f"{text[:60]!r} is not an address or CIDR",
+                    "write for example 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32",
+                )
+            )
         else:
-            report(problem("CG012", node.place, f"{text} has host bits set", f"write {right} for the network, or {text.partition('/')[0]} for the one address"))
+            report(
+                problem(
+                    "CG012",
+                    node.place,
+                    f"{text} has host bits set",
+                    f"write {right} for the network, or {text.partition('/')[0]} for the one address",
+                )
+            )
         return INVALID
 
     def schema(self) -> Json:
@@ -294,14 +312,28 @@ class Record:
 
     def read_fields(self, node: Node, report: Report) -> Any:
         if node.kind != "map":
-            report(problem("CG005", node.place, f"expected {self.what} as a mapping, found {node.describe()}", f"write the keys of {self.what} here: {', '.join(list(self.fields)[:8])}"))
+            report(
+                problem(
+                    "CG005",
+                    node.place,
+                    f"expected {self.what} as a mapping, found {node.describe()}",
+                    f"write the keys of {self.what} here: {', '.join(list(self.fields)[:8])}",
+                )
+            )
             return INVALID
         found: dict[str, Any] = {}
         broken = False
         for key, value in node.pairs:
             name = key.text
             if name in self.reserved:
-                report(problem("CG009", key.place, f"{name!r} is reserved: this version does not have it yet", "remove it until a release notes that it works"))
+                report(
+                    problem(
+                        "CG009",
+                        key.place,
+                        f"{name!r} is reserved: this version does not have it yet",
+                        "remove it until a release notes that it works",
+                    )
+                )
                 broken = True
             elif name not in self.fields:
                 report(problem("CG004", key.place, f"{self.what} has no key {name!r}", closest(name, list(self.fields))))
@@ -350,4 +382,3 @@ class Mapped:
 
     def schema(self) -> Json:
         return {"type": "object", "additionalProperties": self.value.schema()}
-

@@ -34,7 +34,7 @@ class Window:
 
 def gcra(tat: int, now: int, window: Window) -> tuple[int, int]:
     """One request at ``now`` under a TAT: (the new TAT, the wait in us). Wait 0 admits; else the TAT stays as it was."""
-    due = (tat if tat > now else now) + window.interval
+    due = (max(now, tat)) + window.interval
     wait = due - now - window.tolerance
     return (due, 0) if wait <= 0 else (tat, wait)
 

@@ -33,7 +33,7 @@ class MemoryStore:
                 new[key] = tat
                 return -tat - now
             tat = now
-        due = (tat if tat > now else now) + interval
+        due = (max(now, tat)) + interval
         wait = due - now - tolerance
         if wait <= 0:
             new[key] = due
@@ -50,8 +50,8 @@ class MemoryStore:
             if -tat > now:
                 return -tat - now
             tat = now
-        wait = (tat if tat > now else now) + interval - now - tolerance
-        return wait if wait > 0 else 0
+        wait = (max(now, tat)) + interval - now - tolerance
+        return max(0, wait)
 
     def close(self) -> None:
         """Forget everything."""

@@ -78,8 +78,7 @@ class SharedStore:
                 file.write(_HEADER.pack(_MAGIC, slots, os.urandom(32)))
                 # Real blocks, not a hole: writing to a hole of a full disk kills the process (SIGBUS).
                 file.write(bytes(_PAGE - _HEADER.size))
-                for _ in range((length - _PAGE) // 65_536):
-                    file.write(bytes(65_536))
+                file.writelines(bytes(65_536) for _ in range((length - _PAGE) // 65_536))
                 file.write(bytes((length - _PAGE) % 65_536))
             try:
                 os.link(partial, self.path)
@@ -130,7 +129,7 @@ class SharedStore:
                 if state & _HELD:
                     return tat - now if tat - now < MAX_HOLD else 0
                 wait = tat + interval - now - tolerance if tat <= now + tolerance else 0
-                return wait if wait > 0 else 0
+                return max(0, wait)
         return 0
 
     def _place(self, key: int, first: int, now: int) -> int:
