@@ -89,9 +89,12 @@ def forwarded_hops(value: str) -> list[str] | None:
 
 
 class Networks:
-    """A set of CIDRs, asked by packed address: one mask and one set look-up for each prefix length in use."""
+    """A set of CIDRs, asked by packed address: one mask and one set look-up for each prefix length in use.
 
-    __slots__ = ("_by_length",)
+    Most addresses are in none, and the first two bytes tell that with one look-up.
+    """
+
+    __slots__ = ("_beginnings", "_by_length")
 
     def __init__(self, cidrs: Iterable[str]) -> None:
         """Raises ValueError for what is not an address or CIDR, or has host bits set."""
@@ -101,10 +104,25 @@ class Networks:
             masks = found[network.max_prefixlen // 8]
             masks.setdefault(int(network.netmask), set()).add(int(network.network_address))
         self._by_length = {size: [(mask, frozenset(nets)) for mask, nets in masks.items()] for size, masks in found.items()}
+        self._beginnings = {size: _beginnings(size, masks) for size, masks in found.items()}
 
     def __contains__(self, packed: bytes) -> bool:
+        size = len(packed)
+        if packed[:2] not in self._beginnings[size]:
+            return False
         value = int.from_bytes(packed, "big")
-        return any(value & mask in nets for mask, nets in self._by_length[len(packed)])
+        return any(value & mask in nets for mask, nets in self._by_length[size])
+
+
+def _beginnings(size: int, masks: dict[int, set[int]]) -> frozenset[bytes]:
+    """The first two bytes of every address in some networks."""
+    rest = size * 8 - 16
+    found: set[bytes] = set()
+    for mask, networks in masks.items():
+        count = max(1, 1 << 16 - (mask >> rest).bit_count())
+        for network in networks:
+            found.update((at).to_bytes(2, "big") for at in range(network >> rest, (network >> rest) + count))
+    return frozenset(found)
 
 
 _NEAR = Networks(PRIVATE)
@@ -118,7 +136,7 @@ class ClientResolver:
     Raises ConfigError when either is not usable.
     """
 
-    __slots__ = ("_chain", "_forwarded", "_trusted", "_unix", "configured", "header")
+    __slots__ = ("_chain", "_forwarded", "_special", "_trusted", "_unix", "configured", "header")
 
     def __init__(self, trusted: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
         self.header = header.strip().lower().encode("latin-1", "replace")
@@ -128,13 +146,14 @@ class ClientResolver:
         cidrs = [i for i in items if i not in ("unix", "private")] + (list(PRIVATE) if "private" in items else [])
         try:
             self._trusted = Networks(cidrs)
+            self._special = Networks([*cidrs, *PRIVATE])
         except ValueError as error:
             raise ConfigError(f"trusted_proxies: {error}; write an address (127.0.0.1), a CIDR (10.0.0.0/8), private or unix") from None
         self.configured = bool(items)
 
     def needs_headers(self, peer: bytes | None) -> bool:
         """True when the peer alone does not settle the matter: a trusted proxy, or one that is near (None: a unix socket)."""
-        return peer is None or peer in _NEAR or peer in self._trusted
+        return peer is None or peer in self._special
 
     def resolve(self, peer: bytes | None, values: list[bytes], forwarding: bool) -> bytes | None:
         """The client's packed address, or None for unknown.

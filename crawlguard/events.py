@@ -12,12 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from .policy.ruleset import Client, UaFacts
 from .policy.schema import Log
 from .request import RequestView
 from .signals.headers import fingerprint
-from .signals.ip import subnet_prefix
+from .signals.rate import SUBNET_V4, SUBNET_V6
 
 decisions = logging.getLogger("crawlguard.decisions")
 own = logging.getLogger("crawlguard")
@@ -93,7 +91,7 @@ class Privacy:
         if packed is None or self.addresses == "full":
             return None if packed is None else format_ip(packed)
         if self.addresses == "subnet":
-            prefix = subnet_prefix(packed)
+            prefix = packed[: SUBNET_V4 if len(packed) == 4 else SUBNET_V6]
             return f"{format_ip(prefix + bytes(len(packed) - len(prefix)))}/{len(prefix) * 8}"
         return "k-" + blake2b(packed, key=self._key, digest_size=8).hexdigest()
 
@@ -133,7 +131,9 @@ class EventLog:
 
     def wants_allow(self) -> bool:
         """Whether this plain allow belongs to the sampled share."""
-        return self.sample > 0 and random.random() < self.sample  # noqa: S311 - a sample, not a secret
+        from random import random
+
+        return self.sample > 0 and random() < self.sample  # noqa: S311 - a sample, not a secret
 
     def record(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
         """Log a decision and its shadow decisions, a line each. Failures are counted, and said once a minute."""
@@ -150,9 +150,9 @@ class EventLog:
             self.once.warn("log", f"the decision log cannot be written: {error}; decisions go on without it")
 
     def _shared(self, view: RequestView, ua: UaFacts, client: Client) -> dict[str, object]:
-        at = datetime.fromtimestamp(self.wall(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = self.wall()
         return {
-            "time": at,
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03d}Z",
             "client": self.privacy.show(client.packed),
             "agent": ua.agent.name if ua.agent else None,
             "method": view.method[:32],

@@ -25,7 +25,6 @@ from .policy.compile import compile_policy
 from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, RuleVerdict, UaFacts
 from .policy.schema import ClientIp, Log, Policy, Store
 from .request import RequestView
-from .signals.ip import client_prefix, subnet_prefix
 from .signals.rate import Keyer
 from .signals.ua import MAX_UA
 from .store import RateStore, open_store
@@ -57,7 +56,7 @@ def with_settings(policy: Policy, **settings: Any) -> Policy:
         store = settings["store"]
         if not isinstance(store, Store) and store not in ("shared", "memory"):
             raise ConfigError(f"store: {store!r} is neither 'shared' nor 'memory'")
-        changes["store"] = store if isinstance(store, Store) else replace(policy.store, kind=store)
+        changes["store"] = store if isinstance(store, Store) else policy.store._replace(kind=store)
     if "log" in settings or "log_sample" in settings:
         changes["log"] = Log(os.fspath(settings.get("log", policy.log.to)), float(settings.get("log_sample", policy.log.sample)))
     if "addresses" in settings:
@@ -82,6 +81,7 @@ class _Live:
         )
         self.resolver = ClientResolver(policy.client_ip.trusted_proxies, policy.client_ip.header)
         self.keyer = Keyer(store.seed)
+        self.counts_addresses = not needs.isdisjoint(("ip", "subnet"))
         # Two generations each: what is asked for again moves to the young one, so strangers push out only each other.
         self.uas: dict[bytes | None, UaFacts] = {}
         self.old_uas: dict[bytes | None, UaFacts] = {}
@@ -90,8 +90,13 @@ class _Live:
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of a User-Agent that is not in the young generation."""
-        key = raw if raw is None or len(raw) <= MAX_UA else raw[:MAX_UA]
-        facts = self.uas.get(key) or self.old_uas.get(key) or self.ruleset.user_agent(key)
+        key = raw
+        if raw is not None and len(raw) > MAX_UA:  # what is cached is what is looked at
+            key = raw[:MAX_UA]
+            known = self.uas.get(key)
+            if known is not None:
+                return known
+        facts = self.old_uas.get(key) or self.ruleset.user_agent(key)
         if len(self.uas) >= GENERATION:
             self.old_uas, self.uas = self.uas, {}
         self.uas[key] = facts
@@ -118,11 +123,8 @@ class _Live:
         """A client's facts from its address alone."""
         if packed is None:
             return UNKNOWN_CLIENT
-        needs, keyer = self.ruleset.needs, self.keyer
         mask, asn, country = self.table.lookup(packed)
-        # The first byte keeps the kinds of keys apart; 0 is reserved for "not known", hence the | 1 << 63.
-        ip_key = keyer.hash(b"i" + client_prefix(packed)) | 1 << 63 if "ip" in needs else 0
-        subnet_key = keyer.hash(b"s" + subnet_prefix(packed)) | 1 << 63 if "subnet" in needs else 0
+        ip_key, subnet_key = self.keyer.address(packed) if self.counts_addresses else (0, 0)
         return Client(packed, mask, ip_key, subnet_key, asn, country)
 
 

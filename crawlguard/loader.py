@@ -1,16 +1,19 @@
-"""From files to one Policy: includes, the bundled policies, the site's own agents and networks. All errors at once."""
+"""From files to one Policy: includes, the bundled policies, the site's own agents and networks. All errors at once.
+
+The YAML reader is imported when a file is read: a worker that is handed a Policy never needs it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from . import catalogue
 from .errors import PolicyError, Problem
+from .paths import MAX_BYTES
 from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
 from .policy.nodes import Node, Place
@@ -18,7 +21,6 @@ from .policy.problems import problem
 from .policy.schema import DOCUMENT, RULE, VERSION, Log, Network, Policy, Rule, Store
 from .policy.types import INVALID, Cidr, closest
 from .signals.ua import Agent
-from .yamlio import MAX_BYTES, parse, read_document
 
 BUILTIN = "builtin:"
 
@@ -47,6 +49,8 @@ def read_policy(source: str | os.PathLike[str] | None = None) -> tuple[Policy | 
 
 def parse_policy(text: str | bytes, name: str = "policy.yaml") -> tuple[Policy | None, list[Problem]]:
     """The same for a policy given as text; its relative names are relative to the working directory."""
+    from .yamlio import parse
+
     reader = _Reader()
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     reader.document(parse(raw, name, reader.problems.append), name, Path(), ())
@@ -82,6 +86,8 @@ class _Reader:
         if key in self.sources:
             return  # reached by two ways: once is enough
         self.sources.append(key)
+        from .yamlio import read_document
+
         node = read_document(path, name, self.problems.append)
         self.document(node, name, path.parent, (*chain, key))
 
@@ -107,7 +113,7 @@ class _Reader:
         for key, (network, place) in (found.get("networks") or {}).items():
             if key in self.networks:
                 self.problems.append(problem("CG036", place, f"the network {key!r} is defined twice", "give one of them another name"))
-            self.networks[key] = self._with_file(replace(network, name=key, place=place), base)
+            self.networks[key] = self._with_file(network._replace(name=key, place=place), base)
         for key in ("mode", "client_ip", "missing_data", "privacy"):
             if key in found:
                 self.top.setdefault(key, found[key])
@@ -116,10 +122,10 @@ class _Reader:
                 self.top.setdefault(key, (str(base / found["data"][key]), node.place))
         if "store" in found:
             store: Store = found["store"]
-            self.top.setdefault("store", replace(store, path=str(base / store.path)) if store.path else store)
+            self.top.setdefault("store", store._replace(path=str(base / store.path)) if store.path else store)
         if "log" in found:
             log: Log = found["log"]
-            self.top.setdefault("log", log if log.to in ("off", "logging") else replace(log, to=str(base / log.to)))
+            self.top.setdefault("log", log if log.to in ("off", "logging") else log._replace(to=str(base / log.to)))
         self._includes(node, found, base, chain)
 
     def _fields(self, node: Node) -> dict[str, Any]:
@@ -191,7 +197,7 @@ class _Reader:
             return network
         path = base / network.file
         self.sources.append(str(path.resolve()))
-        return replace(network, cidrs=network.cidrs + tuple(self._lines(path, network)))
+        return network._replace(cidrs=network.cidrs + tuple(self._lines(path, network)))
 
     def _lines(self, path: Path, network: Network) -> Iterator[str]:
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+MAX_BYTES = 32 << 20
+"""The largest policy or address list that is read."""
 
 
 def _candidates(kind: str) -> Iterator[Path]:
@@ -19,6 +21,8 @@ def _candidates(kind: str) -> Iterator[Path]:
     if kind == "cache":
         base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
         yield Path(base) / "crawlguard" if base else Path(os.path.expanduser("~/.cache/crawlguard"))
+    import tempfile  # drags in random and shutil, for the last resort only
+
     yield Path(tempfile.gettempdir(), own)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html import escape
 
 from .decision import Action, Decision
 
@@ -70,6 +69,8 @@ def refuse(decision: Decision, accept: str | None, method: str) -> tuple[int, li
 
 
 def _body(decision: Decision, kind: str) -> str:
+    from html import escape  # its table of entities takes longer to import than all of this file
+
     answer = decision.answer
     if answer is not None:
         custom = {"html": answer.html, "json": answer.json, "text": answer.text}

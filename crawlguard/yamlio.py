@@ -8,10 +8,10 @@ from pathlib import Path
 import yaml
 
 from .errors import Problem
+from .paths import MAX_BYTES
 from .policy.nodes import Node, Place
 from .policy.problems import problem
 
-MAX_BYTES = 32 << 20
 MAX_NODES = 2_000_000
 MAX_DEPTH = 40
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import Problem
-from ..signals.match import HAS_REGEX, check_regex
+from ..signals.match import check_regex, has_regex
 from . import conditions as c
 from .implies import always, implies
 from .problems import problem
@@ -149,6 +149,15 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
                     yield problem(
                         "CG020", part.place, f"no {what} is called {word!r}", f"define it under networks:, or {closest(word, known)}"
                     )
+        partly = [n for n in networks_of(part, policy) if policy.networks[n].asns and not policy.asn]
+        if partly and not missing_data(part, policy):
+            yield problem(
+                "CG103",
+                part.place,
+                f"without an ASN database these networks are known in part or not at all: {', '.join(partly[:12])}",
+                "name a database under data: {asn: FILE.mmdb}",
+                severity="warning",
+            )
     elif isinstance(part, c.CountryIs):
         for code in part.codes:
             if len(code) != 2 or not code.isascii() or not code.isalpha():
@@ -185,7 +194,7 @@ def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
 
 
 def _regexes(part: c.TextIs, values: Sequence[str]) -> Iterator[Problem]:
-    if not HAS_REGEX:
+    if not has_regex():
         yield problem(
             "CG017",
             part.place,

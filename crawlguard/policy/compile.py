@@ -49,6 +49,7 @@ class _Compiler:
         self.known: dict[object, Static] = {}
         self.agent_masks = [0] * len(policy.agents)
         self.literals: list[tuple[str, int]] = []
+        self.no_ua_bit = 0
         self.ua_tests: list[tuple[int, Callable[[str], bool]]] = []
         self.regexes: list[tuple[str, int]] = []
         self.sets: list[AddressSet] = []
@@ -62,13 +63,13 @@ class _Compiler:
             index=UserAgentIndex(self.policy.agents, self.literals),
             agent_masks=tuple(self.agent_masks),
             agent_keys=tuple(_constant("agent", a.name) for a in self.policy.agents),
+            no_ua_bit=self.no_ua_bit,
             ua_tests=tuple(self.ua_tests),
             ua_regexes=RegexSet([p for p, _ in self.regexes]) if self.regexes else None,
             ua_regex_bits=tuple(b for _, b in self.regexes),
             addresses=tuple(self.sets),
             needs=frozenset(self.needs),
             networks=self.networks,
-            _plans={},
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
@@ -143,10 +144,8 @@ class _Compiler:
                     self.ua_tests.append((bit, text_test(kind, [v.lower() for v in values], fold=False)))
             terms.append(self.known[key])
         if when.missing is not None:
-            if "no user agent" not in self.known:
-                self.known["no user agent"] = Static(self._new_bit())
-                self.ua_tests.append((self.known["no user agent"].bit, lambda text: not text.strip()))
-            term = self.known["no user agent"]
+            self.no_ua_bit = self.no_ua_bit or self._new_bit()
+            term = Static(self.no_ua_bit)
             terms.append(term if when.missing else Negated(term, 0))
         return group(True, terms)
 
@@ -237,7 +236,7 @@ def _windows(key_of: KeyOf, windows: list[tuple[int, Window]], hold: int) -> Tes
         key = key_of(view, ua, client)
         if not key:
             return None
-        waits = [rates.peek(key ^ salt, now, w.interval, w.tolerance) for salt, w in windows]
+        waits = [rates.peek(key ^ salt, now, w.interval, w.tolerance, hold) for salt, w in windows]
         if not any(waits):  # admitted by every window: only then does it count in any
             return max(rates.hit(key ^ salt, now, w.interval, w.tolerance, hold) for salt, w in windows)
         if hold:  # the windows that tripped start their penalty

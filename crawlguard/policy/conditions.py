@@ -6,7 +6,7 @@ A ``when`` is an AND of its keys; inside a key, several keys are an AND and a li
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..signals.ua import CATEGORIES
 from .nodes import Node, Place
@@ -19,8 +19,7 @@ RESERVED = frozenset(("identity", "swarm", "coherence", "trap", "proof"))
 MAX_DEPTH = 12
 
 
-@dataclass(frozen=True, slots=True)
-class AgentIs:
+class AgentIs(NamedTuple):
     """The User-Agent names an agent of the catalogue with these properties."""
 
     place: Place
@@ -30,8 +29,7 @@ class AgentIs:
     ai: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TextIs:
+class TextIs(NamedTuple):
     """A text of the request (``what``: user_agent, path, host or a header) has one of these values, by each kind given."""
 
     place: Place
@@ -41,16 +39,14 @@ class TextIs:
     missing: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AddressIn:
+class AddressIn(NamedTuple):
     """The client's address is in one of these CIDRs."""
 
     place: Place
     cidrs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkIs:
+class NetworkIs(NamedTuple):
     """The client's address belongs to a named network, or to one with a tag."""
 
     place: Place
@@ -58,32 +54,28 @@ class NetworkIs:
     tag: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AsnIs:
+class AsnIs(NamedTuple):
     """The client's address is announced by one of these autonomous systems."""
 
     place: Place
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CountryIs:
+class CountryIs(NamedTuple):
     """The client's address is registered in one of these countries (ISO 3166-1 alpha-2)."""
 
     place: Place
     codes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MethodIs:
+class MethodIs(NamedTuple):
     """The request's method is one of these."""
 
     place: Place
     methods: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreIs:
+class ScoreIs(NamedTuple):
     """The score that ``weigh`` actions have added up so far is at least, or below, a number."""
 
     place: Place
@@ -91,8 +83,7 @@ class ScoreIs:
     below: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WindowIs:
+class WindowIs(NamedTuple):
     """``requests`` within ``within`` microseconds."""
 
     place: Place
@@ -100,8 +91,7 @@ class WindowIs:
     within: int
 
 
-@dataclass(frozen=True, slots=True)
-class RateOver:
+class RateOver(NamedTuple):
     """More requests than a window admits, counted by ``per``."""
 
     place: Place
@@ -110,24 +100,21 @@ class RateOver:
     block_for: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(NamedTuple):
     """Every one of ``of`` holds. An empty one always holds."""
 
     place: Place
     of: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(NamedTuple):
     """At least one of ``of`` holds."""
 
     place: Place
     of: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(NamedTuple):
     """``of`` does not hold; what is unknown stays unknown."""
 
     place: Place
@@ -162,7 +149,7 @@ def _text_record(what: str, default_kind: str, extra: dict[str, Field], item: Ty
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class _PathPattern:
     """A path as robots.txt writes it: begins with / or *."""
 
@@ -184,7 +171,7 @@ class _PathPattern:
         return {"type": "string", "pattern": "^[/*]"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class _HeaderName:
     """A header's field name (RFC 9110 5.1)."""
 
@@ -210,7 +197,7 @@ def _listed(build: type, item: Type) -> Type:
     return _Built(Many(item), build)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class _Built:
     """A type whose value becomes ``build(place, value)``."""
 
@@ -281,7 +268,7 @@ _WINDOW = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class _Rate:
     """``rate``: one window written out, or several under ``windows``."""
 
@@ -334,7 +321,7 @@ _FIELDS: dict[str, Field] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class When:
     """The mapping under ``when``, ``all``, ``any`` and ``not``."""
 

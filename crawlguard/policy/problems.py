@@ -47,6 +47,7 @@ IDS = {
     "CG039": "a condition that can never hold",
     "CG101": "a rule that is inactive because its data is missing",
     "CG102": "a policy without rules",
+    "CG103": "a network that counts in part only, for want of an ASN database",
 }
 
 

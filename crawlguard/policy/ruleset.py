@@ -7,7 +7,7 @@ are still open. A request then runs its plan, which for an ordinary visitor is t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..decision import ALLOW, Action, Decision
 from ..request import RequestView
@@ -28,9 +28,9 @@ MAX_PLANS = 4096
 _FILE_SERVED = Decision(reason="files that state the site's policy are always served")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UaFacts:
-    """What one User-Agent says: its mask bits, the agents named in it (the primary one first)."""
+    """What one User-Agent says: its mask bits, the agents named in it (the primary one first). Never changed once made."""
 
     mask: int
     agents: tuple[Agent, ...] = ()
@@ -42,9 +42,9 @@ class UaFacts:
         return self.agents[0] if self.agents else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Client:
-    """What one address says: its mask bits, and the keyed hashes under which it is counted.
+    """What one address says: its mask bits, and the keyed hashes under which it is counted. Never changed once made.
 
     ``packed`` is None for an unknown client. ``asn`` is 0 and ``country`` "" where no database says.
     """
@@ -121,30 +121,36 @@ class Ruleset:
     index: UserAgentIndex
     agent_masks: Sequence[int]
     agent_keys: Sequence[int]
+    no_ua_bit: int
     ua_tests: Sequence[tuple[int, Callable[[str], bool]]]
     ua_regexes: RegexSet | None
     ua_regex_bits: Sequence[int]
     addresses: tuple[AddressSet, ...]
     needs: frozenset[str]
     networks: Mapping[str, int]
-    _plans: dict[int, Plan]
+    _plans: dict[int, Plan] = field(default_factory=dict)
+    _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of one User-Agent header (None when absent). Only its first 512 bytes count."""
-        raw = b"" if raw is None else raw[:MAX_UA]
+        raw = raw[:MAX_UA] if raw else b""
         numbers, mask = self.index.find(raw)
         for number in numbers:
             mask |= self.agent_masks[number]
+        if self.no_ua_bit and not raw.strip():
+            mask |= self.no_ua_bit
         if self.ua_tests:
-            text = raw.decode("latin-1").lower()
+            text = raw.lower().decode("latin-1")
             for bit, test in self.ua_tests:
                 if test(text):
                     mask |= bit
         if self.ua_regexes is not None:
             for found in self.ua_regexes.find(raw):
                 mask |= self.ua_regex_bits[found]
+        if not numbers:  # all strangers with the same mask are alike; masks are few
+            return self._strangers.get(mask) or self._strangers.setdefault(mask, UaFacts(mask))
         agents = self.index.agents
-        return UaFacts(mask, tuple(agents[n] for n in numbers), self.agent_keys[numbers[0]] if numbers else 0)
+        return UaFacts(mask, tuple(agents[n] for n in numbers), self.agent_keys[numbers[0]])
 
     def plan(self, mask: int) -> Plan:
         """The steps that are open under a mask of static facts."""
@@ -216,7 +222,7 @@ class _Peeking:
         self._rates = rates
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
-        return self._rates.peek(key, now, interval, tolerance)
+        return self._rates.peek(key, now, interval, tolerance, hold)
 
-    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int:
-        return self._rates.peek(key, now, interval, tolerance)
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        return self._rates.peek(key, now, interval, tolerance, hold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import Problem
 from ..signals.ua import CATEGORIES, Agent, Pattern
@@ -21,8 +21,7 @@ RETRY_WITHOUT_RATE = 60
 """Seconds of ``retry_after: auto`` when no rate condition says how long: a polite client's usual pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Then:
+class Then(NamedTuple):
     """What a rule does: tags, weight, and at most one final action with its answer."""
 
     place: Place
@@ -39,8 +38,7 @@ class Then:
     custom: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule. ``mode`` None takes the policy's."""
 
     place: Place
@@ -51,8 +49,7 @@ class Rule:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(NamedTuple):
     """A named set of addresses, by CIDRs, by a file of CIDRs, or by autonomous systems."""
 
     place: Place
@@ -63,16 +60,14 @@ class Network:
     file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientIp:
+class ClientIp(NamedTuple):
     """Whose word about the client's address is taken."""
 
     trusted_proxies: tuple[str, ...] = ()
     header: str = "x-forwarded-for"
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """Where rates are counted. ``size`` in bytes, for ``shared``."""
 
     kind: str = "shared"
@@ -80,8 +75,7 @@ class Store:
     size: int = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """The decision log. ``sample``: the share of plain allows that is logged too."""
 
     to: str = "off"
@@ -337,8 +331,6 @@ def pattern(raw: str | dict[str, Any]) -> Pattern:
 
 class _Listing(Many):
     """A list that may be empty."""
-
-    __slots__ = ()
 
     def read(self, node: Node, report: Report) -> Any:
         return () if node.kind == "list" and not node.items else Many.read(self, node, report)

@@ -11,8 +11,7 @@ any request is looked at: ``specialise(term, mask)`` does that once per distinct
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..request import RequestView
 
@@ -26,7 +25,7 @@ class Rates(Protocol):
     """What a rate condition needs of a store. Keys are 64-bit numbers, times microseconds; a result of 0 admits."""
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
-    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int: ...
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
 
 
 Test = Callable[[RequestView, "UaFacts", "Client", Rates, int, int], Verdict]
@@ -36,25 +35,22 @@ UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY = 1, 2, 4
 FIRST_BIT = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Static:
+class Static(NamedTuple):
     """Holds when the mask has ``bit``; is unknown when it has any of ``unknown``."""
 
     bit: int
     unknown: int = 0
-    rank = 0
+    rank: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Dynamic:
+class Dynamic(NamedTuple):
     """Asked of each request. ``rank`` 1: a look at the request; 2: counts it, so it comes last."""
 
     test: Test
     rank: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """An AND (``every``) or an OR of terms, cheap ones first."""
 
     every: bool
@@ -62,8 +58,7 @@ class Group:
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Negated:
+class Negated(NamedTuple):
     """The opposite of a term."""
 
     term: Term

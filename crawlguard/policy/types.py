@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Any, Final, Protocol
 
@@ -36,6 +35,8 @@ class Type(Protocol):
 
 def closest(word: str, known: Sequence[str]) -> str:
     """Advice: the nearest known word, or the whole list when nothing is near."""
+    from difflib import get_close_matches  # only when something is wrong
+
     near = get_close_matches(word, known, 1, 0.6)
     if near:
         return f"did you mean {near[0]!r}?"
@@ -50,7 +51,7 @@ def _scalar(node: Node, what: str, report: Report) -> str | _Invalid:
     return INVALID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Text:
     """A non-empty text of at most ``limit`` characters."""
 
@@ -73,7 +74,7 @@ class Text:
         return {"type": ["string", "number"] if self.what != "a text" else "string", "maxLength": self.limit}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Name:
     """An id: letters, digits, ``_ - .``; so that it can stand in a log, a header and a file name."""
 
@@ -89,7 +90,7 @@ class Name:
         return {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Integer:
     """A whole number from ``low`` to ``high``. ``prefix``: letters that may stand before it (``AS``)."""
 
@@ -119,7 +120,7 @@ class Integer:
         return {"anyOf": [number, {"type": "string", "pattern": f"^(?i:{self.prefix})[0-9]+$"}]} if self.prefix else number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Share:
     """A share of all: 0 to 1, or a percentage."""
 
@@ -138,7 +139,7 @@ class Share:
         return {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+%$"}]}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Flag:
     """true or false."""
 
@@ -155,7 +156,7 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Choice:
     """One of a few words. ``fold`` compares without case and returns the word as listed."""
 
@@ -179,7 +180,7 @@ class Choice:
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Duration:
     """A time such as ``500ms``, ``10s``, ``1m``, ``1h``, ``1d``; the value is in microseconds."""
 
@@ -204,7 +205,7 @@ class Duration:
         return {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d|w)$"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Cidr:
     """An address or CIDR, returned in its canonical form."""
 
@@ -242,7 +243,7 @@ class Cidr:
         return {"type": "string"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Many:
     """A list, or one value standing for a list of one; returned as a tuple. Not empty, and nothing twice."""
 
@@ -278,7 +279,7 @@ class Many:
         return {"anyOf": [item, listed]} if self.single else listed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Field:
     """One key of a Record. ``note`` is the sentence that editors show."""
 
@@ -287,7 +288,7 @@ class Field:
     required: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Record:
     """A mapping with known keys. ``read`` returns a dict of the keys that are there and fine, plus ``place``.
 
@@ -362,7 +363,7 @@ class Record:
         return {"anyOf": [self.shorthand_schema, own]} if self.shorthand_schema else own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Mapped:
     """A mapping from free names to values of one type, returned as a dict of name -> (value, place)."""
 

@@ -1,4 +1,4 @@
-"""The prefixes by which clients are counted, and the look-up of an address in a compiled table of ranges.
+"""The look-up of an address in a compiled table of ranges.
 
 This file does not know where a table came from: ``ipdb`` builds the bytes, this reads them.
 """
@@ -7,16 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-
-
-def client_prefix(packed: bytes) -> bytes:
-    """What counts as one client: an IPv4 address, or an IPv6 /64 (RFC 6177: the least that one customer gets)."""
-    return packed if len(packed) == 4 else packed[:8]
-
-
-def subnet_prefix(packed: bytes) -> bytes:
-    """The neighbourhood: an IPv4 /24 or an IPv6 /48, the longest prefixes that are routed on their own."""
-    return packed[:3] if len(packed) == 4 else packed[:6]
 
 
 class RangeTable:

@@ -6,17 +6,15 @@ Regular expressions go through RE2 alone, which cannot backtrack. It comes with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-try:
-    import re2
-except ImportError:  # the extra is not installed; compile.py turns this into an error with advice
-    re2 = None
+from importlib.util import find_spec
 
 # Room for RE2's automata. Past it RE2 gives up on a set, so it is generous; it is filled only as far as patterns need.
 RE2_MEMORY = 64 << 20
 
-HAS_REGEX: bool = re2 is not None
+
+def has_regex() -> bool:
+    """Whether RE2 is installed; without it ``check`` turns every regex into an error that names the extra."""
+    return find_spec("re2") is not None
 
 
 class RegexSet:
@@ -25,6 +23,8 @@ class RegexSet:
     __slots__ = ("_set",)
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        import re2  # the extra ``regex``: a policy without a regex never imports it
+
         options = re2.Options()
         options.log_errors = False
         options.max_mem = RE2_MEMORY
@@ -43,7 +43,9 @@ class RegexSet:
 
 def check_regex(pattern: str) -> str | None:
     """None when RE2 takes the pattern, else its complaint."""
-    options: Any = re2.Options()
+    import re2
+
+    options = re2.Options()
     options.log_errors = False
     try:
         re2.compile(pattern, options)

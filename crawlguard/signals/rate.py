@@ -13,6 +13,10 @@ from hashlib import blake2b
 US = 1_000_000
 """Microseconds in a second."""
 
+SUBNET_V4, SUBNET_V6 = 3, 6
+"""Bytes of a neighbourhood, /24 and /48: the longest prefixes that are routed on their own. One client is an IPv4 address, or
+an IPv6 /64 (RFC 6177: the least that one customer gets)."""
+
 _MASK = (1 << 64) - 1
 
 
@@ -48,17 +52,25 @@ class Keyer:
     __slots__ = ("_base",)
 
     def __init__(self, seed: bytes) -> None:
-        self._base = blake2b(key=seed[:64], digest_size=8)
+        self._base = blake2b(key=seed[:64], digest_size=24)
 
-    def hash(self, data: bytes) -> int:
-        """A 64-bit number, even for empty data."""
+    def address(self, packed: bytes) -> tuple[int, int]:
+        """The keys of a packed address: as one client, and as a part of its neighbourhood. Never 0.
+
+        One hash serves both. The neighbourhood's digest gives its key, and a start and an odd step by which the clients
+        inside it are numbered: they differ from each other for certain, and from all others as hashes do.
+        """
+        size = len(packed)
         state = self._base.copy()
-        state.update(data)
-        return int.from_bytes(state.digest(), "little")
-
-    def salt(self, *parts: object) -> int:
-        """The number that sets one rule's keys apart from another's."""
-        return self.hash("\0".join(map(str, parts)).encode())
+        if size == 4:
+            state.update(packed[:SUBNET_V4])
+            rest = packed[3]
+        else:
+            state.update(packed[:SUBNET_V6])
+            rest = packed[6] << 8 | packed[7]
+        digest = int.from_bytes(state.digest(), "little")
+        start, step = digest >> 64, digest >> 128
+        return start + rest * (step | 1) & _MASK or 1, digest & _MASK or 1
 
 
 def mix(parts: Sequence[int]) -> int:

@@ -113,13 +113,12 @@ class UserAgentIndex:
         self._automaton.make_automaton()
 
     def find(self, raw: bytes) -> tuple[tuple[int, ...], int]:
-        """The numbers of the agents that ``raw`` names, the primary one first, and the bits of the literals in it.
+        """The numbers of the agents that ``raw`` (cut to MAX_UA) names, the primary one first, and the bits of its literals.
 
         Primary is the longest token, then the leftmost: ``Googlebot-Image`` before ``Googlebot``.
         """
         if not self._automaton:
             return (), 0
-        raw = raw[:MAX_UA]
         low = raw.lower().decode("latin-1")
         text, bits = "", 0
         found: list[tuple[int, int, int]] = []
@@ -138,5 +137,5 @@ class UserAgentIndex:
 
     def identify(self, user_agent: str) -> Agent | None:
         """The agent that the string names (the primary one), None for people and for strangers."""
-        found, _ = self.find(user_agent.encode("latin-1", "replace"))
+        found, _ = self.find(user_agent.encode("latin-1", "replace")[:MAX_UA])
         return self.agents[found[0]] if found else None

@@ -18,14 +18,14 @@ class RateStore(Protocol):
 
     Times are whole microseconds of a clock that all users of the store share. ``hit`` counts one request and returns 0 when it is
     admitted, else the wait until the next one would be; ``hold`` > 0 keeps a key out that long once it is over.
-    ``peek`` returns the same without counting. ``seed`` is the secret under which keys are to be hashed.
+    ``peek`` returns the same without counting; without hold a held key counts as fresh. ``seed`` is the secret under which keys are to be hashed.
     """
 
     name: str
     seed: bytes
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
-    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int: ...
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
     def close(self) -> None: ...
 
 

@@ -41,7 +41,7 @@ class MemoryStore:
         new[key] = -(now + hold) if hold else tat
         return hold or wait
 
-    def peek(self, key: int, now: int, interval: int, tolerance: int) -> int:
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """What ``hit`` would return, without counting."""
         tat = self._new.get(key)
         if tat is None:
