@@ -91,7 +91,7 @@ version: 1
 mode: enforce
 
 # The bundled default refuses declared AI training crawlers, serves people, search engines, AI search, feed readers and
-# monitors, and slows down who asks for far too much. Others: builtin:observe, builtin:block-all-ai, builtin:strict ...
+# monitors, and slows down who asks for far too much.
 include: [builtin:default]
 
 # Leave a rule of the included policy out by its id:

@@ -17,6 +17,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import DataError
 
@@ -42,21 +43,19 @@ class SharedStore:
         slots = 1 << (size // 16).bit_length() - 1
         # The last neighbourhood runs past the last slot instead of wrapping around; the header page hides in the rest.
         length = _PAGE + (slots + NEIGHBOURHOOD) * 16
-        self._file = self._open(length, slots)
-        try:
-            self._map = mmap.mmap(self._file.fileno(), length)
-        except (OSError, ValueError) as error:
-            self._file.close()
-            raise DataError(f"{self.path}: cannot be mapped ({error}); remove the file") from None
+        with self._open(length, slots) as file:  # the mapping holds on by itself
+            try:
+                self._map = mmap.mmap(file.fileno(), length)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.path}: cannot be mapped ({error}); remove the file") from None
         magic, found, self.seed = _HEADER.unpack_from(self._map)
         if magic != _MAGIC or found != slots:
             self._map.close()
-            self._file.close()
             raise DataError(f"{self.path}: not a rate table of {slots} slots; remove the file, or give another path")
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
         self._slot_mask = slots - 1
 
-    def _open(self, length: int, slots: int):  # type: ignore[no-untyped-def]
+    def _open(self, length: int, slots: int) -> BinaryIO:
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         for _ in range(3):
             try:
@@ -159,4 +158,3 @@ class SharedStore:
         """Let go of the file; it stays for the other workers."""
         self._words.release()
         self._map.close()
-        self._file.close()

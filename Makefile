@@ -1,0 +1,60 @@
+# make demo   the guard at work on this machine, from a fresh clone with nothing but Python 3.11+
+# make test   all tests
+# make check  types, style, import contracts
+# make bench  how fast, how small; beside other guards
+# make load   people and crawlers by the thousand against a real server
+PYTHON ?= python3
+VENV ?= .venv
+BENCH ?= .build/bench
+BIN = $(VENV)/bin
+
+.PHONY: demo test check bench load clean help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# pip 25.1 knows dependency groups.
+$(VENV)/.pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crawlguard needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet -e . --group demo
+	touch $@
+
+$(VENV)/.test: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[all]' --group test
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group check
+	touch $@
+
+$(BENCH)/.done: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BENCH)/bin/python -m pip install --quiet '.[all]' --group bench
+	touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/crawlguard demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.test $(BENCH)/.done
+	$(BIN)/python -m tests.bench --peers $(BENCH)/bin/python
+
+load: $(VENV)/.test
+	$(BIN)/python -m tests.load
+
+clean:
+	rm -rf $(VENV) .build dist .mypy_cache .ruff_cache .hypothesis
