@@ -14,10 +14,10 @@ from typing import Any
 
 from .decision import ALLOW, Action, Decision
 from .guard import Guard
+from .marks import Marks
 from .policy.schema import Policy
 from .refusal import refuse
 from .request import RequestView
-from .views import Marks
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

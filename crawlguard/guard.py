@@ -21,6 +21,7 @@ from .errors import ConfigError, CrawlGuardError
 from .events import Counters, EventLog, Once, Privacy, own
 from .ipdb import build_table
 from .loader import load_policy
+from .marks import EXEMPT, STRICT
 from .policy.compile import compile_policy
 from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, RuleVerdict, UaFacts
 from .policy.schema import ClientIp, Log, Policy, Store
@@ -28,7 +29,6 @@ from .request import RequestView
 from .signals.rate import Keyer
 from .signals.ua import MAX_UA
 from .store import RateStore, open_store
-from .views import EXEMPT, STRICT
 
 GENERATION = 4096
 """Entries in a generation of the caches (two are kept): a busy site's browsers and visitors of the last minutes."""

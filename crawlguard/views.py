@@ -11,22 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from .guard import Guard
-    from .policy.schema import Policy
+from .guard import Guard
+from .marks import EXEMPT, STRICT, Marks
+from .policy.schema import Policy
 
 View = TypeVar("View", bound=Callable[..., Any])
-
-EXEMPT = "crawlguard_exempt"
-STRICT = "crawlguard_strict"
-
-
-class Marks:
-    """Whether any view of this process is marked: while none is, no door looks for a request's view."""
-
-    used = False
 
 
 def exempt(view: View) -> View:
@@ -41,8 +32,6 @@ def strict(policy: str | os.PathLike[str] | Policy | Guard, **settings: Any) -> 
 
     Takes what ``Guard`` takes. Raises PolicyError when the policy cannot be used.
     """
-    from .guard import Guard
-
     guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
 
     def mark(view: View) -> View:

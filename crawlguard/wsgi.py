@@ -15,10 +15,10 @@ from typing import Any
 
 from .decision import ALLOW, Action, Decision
 from .guard import Guard
+from .marks import Marks
 from .policy.schema import Policy
 from .refusal import refuse
 from .request import EnvironView
-from .views import Marks
 
 Environ = dict[str, Any]
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

@@ -16,9 +16,9 @@ from django.urls import resolve
 
 from ..decision import ALLOW, Action, Decision
 from ..guard import Guard
+from ..marks import Marks
 from ..refusal import refuse
 from ..request import RequestView
-from ..views import Marks
 from .checks import configuration
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
