@@ -151,6 +151,10 @@ class ClientResolver:
             raise ConfigError(f"trusted_proxies: {error}; write an address (127.0.0.1), a CIDR (10.0.0.0/8), private or unix") from None
         self.configured = bool(items)
 
+    def is_trusted(self, peer: bytes | None) -> bool:
+        """True for one of the site's own proxies; None is a unix socket."""
+        return self._unix if peer is None else peer in self._trusted
+
     def needs_headers(self, peer: bytes | None) -> bool:
         """True when the peer alone does not settle the matter: a trusted proxy, or one that is near (None: a unix socket)."""
         return peer is None or peer in self._special
@@ -161,8 +165,7 @@ class ClientResolver:
         ``peer``: the TCP peer's packed address, None for a unix socket. ``values``: all values of ``header``, in the
         order in which they came. ``forwarding``: whether any header of FORWARDING is there.
         """
-        trusted = self._unix if peer is None else peer in self._trusted
-        if not trusted:
+        if not self.is_trusted(peer):
             # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address.
             return None if peer is None or (forwarding and peer in _NEAR) else peer
         if not values:

@@ -32,6 +32,8 @@ from .store import RateStore, open_store
 
 GENERATION = 4096
 """Entries in a generation of the caches (two are kept): a busy site's browsers and visitors of the last minutes."""
+MAX_KEY = 128
+"""Bytes of a forwarding header that is still kept in the cache: two hops of IPv6 and then some."""
 WATCH_EVERY = 1.0
 """Seconds between looks at the policy's files."""
 
@@ -87,6 +89,7 @@ class _Live:
         self.old_uas: dict[bytes | None, UaFacts] = {}
         self.clients: dict[object, Client] = {}
         self.old_clients: dict[object, Client] = {}
+        self.peers: dict[str, tuple[bytes | None, bool, bool]] = {}
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of a User-Agent that is not in the young generation."""
@@ -102,12 +105,15 @@ class _Live:
         self.uas[key] = facts
         return facts
 
-    def direct(self, peer: str) -> tuple[Client | None, bytes | None]:
-        """The client of a peer that speaks for itself, or (None, its packed address) when headers must be looked at."""
-        packed = parse_ip(peer)
-        if self.resolver.needs_headers(packed):
-            return None, packed
-        return self.client(peer, packed), packed
+    def peer(self, text: str) -> tuple[bytes | None, bool, bool]:
+        """A peer's packed address (None: a unix socket), whether headers must be looked at to know the client, and believed."""
+        known = self.peers.get(text)
+        if known is None:
+            packed = parse_ip(text)
+            known = packed, self.resolver.needs_headers(packed), self.resolver.is_trusted(packed)
+            if known[1] and len(self.peers) < GENERATION:  # the site's own proxies: they send every request
+                self.peers[text] = known
+        return known
 
     def client(self, key: object, packed: bytes | None) -> Client:
         """The facts of a client; ``key`` is what it is cached under."""
@@ -236,22 +242,24 @@ class Guard:
 
     def _client(self, live: _Live, view: RequestView) -> Client:
         """The client of a request whose peer is not in the young generation, or does not speak for itself."""
-        client, peer = live.direct(view.peer)
-        if client is not None:
-            return client
+        peer, behind, trusted = live.peer(view.peer)
+        if not behind:
+            return live.client(view.peer, peer)
         resolver = live.resolver
         values = view.values(resolver.header)
-        # Headers of a trusted proxy: most visitors come again, and their header with them.
-        key = (view.peer, *values) if values and len(values[0]) <= 128 and len(values) == 1 else None
-        known = live.clients.get(key) if key and resolver.configured else None
-        if known is not None:
-            return known
+        if trusted and len(values) == 1:  # most visitors come again, and their header with them
+            known = live.clients.get(values[0])
+            if known is not None:
+                return known
         forwarding = bool(values) or (not resolver.configured and any(name in FORWARDING for name, _ in view.headers))
         packed = resolver.resolve(peer, values, forwarding)
         if packed is None:
             self._advise(resolver, view, peer, forwarding)
             return UNKNOWN_CLIENT
-        return live.client(key, packed) if key and resolver.configured else live.facts(packed)
+        # What a trusted proxy's header says does not depend on which proxy sent it.
+        if trusted and len(values) == 1 and len(values[0]) <= MAX_KEY:
+            return live.client(values[0], packed)
+        return live.facts(packed)
 
     def _advise(self, resolver: ClientResolver, view: RequestView, peer: bytes | None, forwarding: bool) -> None:
         """Say, once a minute, why a client is unknown and what to write."""
