@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from .decision import ALLOW, Action, Decision
-from .guard import Guard
+from .guard import Guard, Settings
 from .marks import Marks
 from .policy.schema import Policy
 from .refusal import refuse
@@ -36,7 +36,7 @@ class CrawlGuardMiddleware:
     DataError while it is made, and nothing of its own after that.
     """
 
-    def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Any) -> None:
+    def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Unpack[Settings]) -> None:
         self.app = app
         self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
 

@@ -11,9 +11,9 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from .client_ip import FORWARDING, ClientResolver, parse_ip
 from .decision import ALLOW, Decision
@@ -37,10 +37,23 @@ MAX_KEY = 128
 WATCH_EVERY = 1.0
 """Seconds between looks at the policy's files."""
 
-SETTINGS = ("mode", "trusted_proxies", "client_ip_header", "store", "log", "log_sample", "addresses")
+
+class Settings(TypedDict, total=False):
+    """What can be set in code; it wins over the policy. ``log`` is "off", "logging" or a file; ``log_sample`` a share of 1."""
+
+    mode: Literal["enforce", "shadow"]
+    trusted_proxies: str | Sequence[str]
+    client_ip_header: str
+    store: Literal["shared", "memory"] | Store
+    log: str | os.PathLike[str]
+    log_sample: float
+    addresses: Literal["full", "subnet", "keyed"]
 
 
-def with_settings(policy: Policy, **settings: Any) -> Policy:
+SETTINGS = tuple(Settings.__annotations__)
+
+
+def with_settings(policy: Policy, **settings: Unpack[Settings]) -> Policy:
     """A policy with some of its settings replaced from code. Raises ConfigError for a name that is none of SETTINGS."""
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
@@ -137,7 +150,7 @@ class _Live:
 class Guard:
     """Decides about requests by one policy, and follows that policy's file while it runs.
 
-    ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see SETTINGS.
+    ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see Settings.
     ``clock`` gives steady nanoseconds, the same for all processes that share a store. Raises PolicyError, ConfigError
     or DataError when the policy or a setting cannot be used; after that, nothing here raises.
     """
@@ -148,7 +161,7 @@ class Guard:
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         watch: bool = True,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         self._source, self._settings, self._clock = policy, settings, clock
         self.counters = Counters()

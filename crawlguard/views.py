@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
-from .guard import Guard
+from .guard import Guard, Settings
 from .marks import EXEMPT, STRICT, Marks
 from .policy.schema import Policy
 
@@ -27,7 +27,7 @@ def exempt(view: View) -> View:
     return view
 
 
-def strict(policy: str | os.PathLike[str] | Policy | Guard, **settings: Any) -> Callable[[View], View]:
+def strict(policy: str | os.PathLike[str] | Policy | Guard, **settings: Unpack[Settings]) -> Callable[[View], View]:
     """Mark a view that a second policy guards as well, after the site's own has let the request pass.
 
     Takes what ``Guard`` takes. Raises PolicyError when the policy cannot be used.

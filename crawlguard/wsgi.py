@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Unpack
 
 from .decision import ALLOW, Action, Decision
-from .guard import Guard
+from .guard import Guard, Settings
 from .marks import Marks
 from .policy.schema import Policy
 from .refusal import refuse
@@ -31,7 +31,7 @@ class CrawlGuardMiddleware:
     or DataError while it is made, and nothing of its own after that.
     """
 
-    def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Any) -> None:
+    def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Unpack[Settings]) -> None:
         self.app = app
         self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
 
