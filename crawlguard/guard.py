@@ -151,7 +151,8 @@ class Guard:
     """Decides about requests by one policy, and follows that policy's file while it runs.
 
     ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see Settings.
-    ``clock`` gives steady nanoseconds, the same for all processes that share a store. Raises PolicyError, ConfigError
+    ``clock`` gives steady nanoseconds, the same for all processes that share a store. Guards with one policy, working
+    directory and ``counts_as`` count together: that is how workers share. Raises PolicyError, ConfigError
     or DataError when the policy or a setting cannot be used; after that, nothing here raises.
     """
 
@@ -161,13 +162,14 @@ class Guard:
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         watch: bool = True,
+        counts_as: str = "",
         **settings: Unpack[Settings],
     ) -> None:
         self._source, self._settings, self._clock = policy, settings, clock
         self.counters = Counters()
         self.once = Once(lambda: clock() / 1e9)
         loaded = with_settings(load_policy(policy), **settings)
-        self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}")
+        self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
         if complaint:
             own.warning(complaint)
         self._live = _Live(loaded, self._store)

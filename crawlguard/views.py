@@ -32,7 +32,7 @@ def strict(policy: str | os.PathLike[str] | Policy | Guard, **settings: Unpack[S
 
     Takes what ``Guard`` takes. Raises PolicyError when the policy cannot be used.
     """
-    guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
+    guard = policy if isinstance(policy, Guard) else Guard(policy, counts_as="strict", **settings)
 
     def mark(view: View) -> View:
         setattr(view, STRICT, guard)
