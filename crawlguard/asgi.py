@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, Unpack
 
-from .decision import ALLOW, Action, Decision
+from .decision import Action, Decision
 from .guard import Guard, Settings
 from .marks import Marks
 from .policy.schema import Policy
@@ -25,6 +25,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+MAX_REASON = 123
+"""Bytes that a close frame has for its reason (RFC 6455 5.5)."""
 POLICY_VIOLATION = 1008
 """The close code of a refused websocket (RFC 6455 7.4.1); before accept the server turns it into HTTP 403."""
 
@@ -47,12 +51,13 @@ class CrawlGuardMiddleware:
             return
         decision = self._decide(scope)
         scope["crawlguard"] = decision
-        if decision.action is Action.ALLOW:
+        refusal = None if decision.action is Action.ALLOW else self._refusal(decision, scope)
+        if refusal is None:
             await self.app(scope, receive, send)
         elif kind == "websocket":
-            await _close(decision, scope, receive, send)
+            await _close(decision, refusal, scope, receive, send)
         else:
-            await _answer(decision, scope, send)
+            await _answer(refusal, send)
 
     def _decide(self, scope: Scope) -> Decision:
         try:
@@ -61,31 +66,35 @@ class CrawlGuardMiddleware:
                 scope.get("method", "GET"), scope["path"], scope["headers"], client[0] if client else "",
                 scope.get("scheme"), scope.get("query_string", b""),
             )  # fmt: skip
+            return self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
         except Exception:  # a scope that no server should send is the application's to deal with
-            self.guard.fail_open()
-            return ALLOW
-        return self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
+            return self.guard.fail_open()
+
+    def _refusal(self, decision: Decision, scope: Scope) -> Refusal | None:
+        """The whole answer, before any of it is sent; None when it cannot be made, and the request is served."""
+        try:
+            accept = b", ".join(v for k, v in scope["headers"] if k == b"accept").decode("latin-1")
+            status, headers, body = refuse(decision, accept, scope.get("method", "GET"))
+            return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body
+        except Exception:
+            scope["crawlguard"] = self.guard.fail_open()
+            return None
 
 
-async def _answer(decision: Decision, scope: Scope, send: Send) -> None:
-    accept = b", ".join(v for k, v in scope["headers"] if k == b"accept").decode("latin-1")
-    status, headers, body = refuse(decision, accept, scope.get("method", "GET"))
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+async def _answer(refusal: Refusal, send: Send, prefix: str = "") -> None:
+    status, headers, body = refusal
+    await send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
+    await send({"type": f"{prefix}http.response.body", "body": body})
 
 
-async def _close(decision: Decision, scope: Scope, receive: Receive, send: Send) -> None:
+async def _close(decision: Decision, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse a websocket before it is accepted: with the whole answer where the server can send it, else by closing."""
     await receive()  # websocket.connect
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": decision.reason[:120]})
-        return
-
-    async def denial(message: Message) -> None:
-        await send({**message, "type": message["type"].replace("http.", "websocket.http.")})
-
-    await _answer(decision, scope, denial)
+    if "websocket.http.response" in (scope.get("extensions") or ()):
+        await _answer(refusal, send, "websocket.")
+    else:
+        reason = decision.reason.encode()[:MAX_REASON].decode("utf-8", "ignore")
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
 
 
 def _locate(app: Any, scope: Scope) -> Any:
@@ -103,8 +112,11 @@ def _endpoint(routes: Any, scope: Scope) -> Any:
     for route in routes:
         match, child = route.matches(scope)
         if match.value == 2:  # starlette.routing.Match.FULL
-            inner = getattr(route, "routes", None)
-            if inner and "endpoint" not in child:
+            inner = getattr(route, "routes", None)  # a mount
+            included = getattr(route, "effective_route_contexts", None)  # a router that newer FastAPIs keep whole
+            if inner:
                 return _endpoint(inner, {**scope, **child})
+            if included is not None:
+                return _endpoint([getattr(c, "starlette_route", None) or c for c in included()], scope)
             return child.get("endpoint")
     return None

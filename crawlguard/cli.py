@@ -52,6 +52,8 @@ def _plugins() -> Iterable[Any]:
 @click.version_option(__version__, prog_name="crawlguard")
 def cli() -> None:
     """Keep LLM crawlers off a site: by who they say they are, where they come from and how they behave."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        click.get_current_context().color = False
 
 
 def main() -> None:

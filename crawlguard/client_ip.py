@@ -6,7 +6,7 @@ and rate conditions then do not match, so a site whose proxy is not set up yet n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton  # 12 times faster than ipaddress, and as strict
 
@@ -23,8 +23,8 @@ PRIVATE = (
 )  # fmt: skip
 """Loopback, private, link-local and carrier-grade NAT ranges (RFC 1918, 4193, 6598): where reverse proxies live."""
 
-FORWARDING = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"cf-connecting-ip", b"true-client-ip"))
-"""Headers whose presence shows that a reverse proxy stands in front."""
+FORWARDING = (b"x-forwarded-for", b"forwarded", b"cf-connecting-ip", b"true-client-ip", b"x-real-ip")
+"""Headers whose presence shows that a reverse proxy stands in front, the ones to prefer first."""
 
 _CHAINS = (b"x-forwarded-for", b"forwarded")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -72,20 +72,26 @@ def _is_port(text: str) -> bool:
     return 0 < len(text) <= 5 and text.isascii() and text.isdigit()
 
 
-def forwarded_hops(value: str) -> list[str] | None:
-    """The ``for=`` values of a Forwarded header (RFC 7239 section 4) in order, "" for an element without exactly one.
+def forwarded_from_right(value: str) -> Iterator[str]:
+    """The ``for=`` values of a Forwarded header (RFC 7239 section 4) from the right, "" for an element without exactly one.
 
-    None when the header is malformed, or holds an escape (no address needs one): nobody can then say where a hop ends.
+    Read from the right, since the right end is what the site's own proxies wrote: a quote that a client leaves open at the left
+    cannot swallow them.
     """
-    pieces = value.split('"')
-    if len(pieces) % 2 == 0 or "\\" in value:
-        return None
-    pieces[1::2] = [piece.replace(",", " ").replace(";", " ") for piece in pieces[1::2]]  # quoted: no separators
-    hops = []
-    for element in "".join(pieces).split(","):
-        named = [p.strip()[4:] for p in element.split(";") if p.strip()[:4].lower() == "for="]
-        hops.append(named[0] if len(named) == 1 else "")
-    return hops
+    end, quoted = len(value), False
+    for at in range(len(value) - 1, -2, -1):
+        if at < 0 or (value[at] == "," and not quoted):
+            yield _for(value[at + 1 : end])
+            end = at
+        elif value[at] == '"':
+            quoted = not quoted
+
+
+def _for(element: str) -> str:
+    pieces = element.split('"')
+    pieces[1::2] = [piece.replace(";", " ") for piece in pieces[1::2]]  # quoted: no separators
+    named = [p.strip()[4:] for p in "".join(pieces).split(";") if p.strip()[:4].lower() == "for="]
+    return named[0] if len(named) == 1 else ""
 
 
 class Networks:
@@ -139,7 +145,9 @@ class ClientResolver:
     __slots__ = ("_chain", "_forwarded", "_special", "_trusted", "_unix", "configured", "header")
 
     def __init__(self, trusted: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
-        self.header = header.strip().lower().encode("latin-1", "replace")
+        if not isinstance(header, str) or not header.replace("-", "").isalnum() or not header.isascii():
+            raise ConfigError(f"client_ip_header: {header!r} is not a header's name; write for example x-forwarded-for")
+        self.header = header.lower().encode("ascii")
         self._chain, self._forwarded = self.header in _CHAINS, self.header == b"forwarded"
         items = list(trusted)
         self._unix = "unix" in items or "private" in items
@@ -166,23 +174,24 @@ class ClientResolver:
         order in which they came. ``forwarding``: whether any header of FORWARDING is there.
         """
         if not self.is_trusted(peer):
-            # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address.
-            return None if peer is None or (forwarding and peer in _NEAR) else peer
+            # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address. But
+            # uvicorn puts the header's last hop in the peer's place, so an intranet visitor's own address stands in both.
+            near = peer is None or (forwarding and peer in _NEAR)
+            return None if near and not (values and peer == self._last_hop(values[-1])) else peer
         if not values:
             return None  # a proxy that names nobody: its own address would stand for all visitors
         if not self._chain:
             return parse_hop(values[0].decode("latin-1")) if len(values) == 1 else None
         return self._walk(b",".join(values))
 
+    def _last_hop(self, value: bytes) -> bytes | None:
+        return None if self._forwarded else parse_hop(value[-64:].decode("latin-1").rpartition(",")[2])
+
     def _walk(self, raw: bytes) -> bytes | None:
-        if self._forwarded:
-            hops = forwarded_hops(raw.decode("latin-1")) if len(raw) <= MAX_HEADER else None
-            if hops is None:
-                return None
-        else:
-            hops = raw[-MAX_HEADER:].decode("latin-1").rsplit(",", MAX_HOPS + 1)
+        text = raw[-MAX_HEADER:].decode("latin-1")
+        hops = forwarded_from_right(text) if self._forwarded else reversed(text.rsplit(",", MAX_HOPS + 1))
         walked: bytes | None = None
-        for count, hop in enumerate(reversed(hops)):
+        for count, hop in enumerate(hops):
             walked = parse_hop(hop)
             if walked is None or count == MAX_HOPS:
                 return None

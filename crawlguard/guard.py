@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
-from .client_ip import FORWARDING, ClientResolver, parse_ip
+from .client_ip import FORWARDING, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
 from .errors import ConfigError, CrawlGuardError
 from .events import Counters, EventLog, Once, Privacy, own
@@ -58,27 +58,38 @@ def with_settings(policy: Policy, **settings: Unpack[Settings]) -> Policy:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise ConfigError(f"no setting is called {unknown[0]!r}; there are: {', '.join(SETTINGS)}")
+    try:
+        return replace(policy, **_changes(policy, settings))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a setting has a value of the wrong kind ({error}); see crawlguard.guard.Settings") from None
+
+
+def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    if "mode" in settings:
-        if settings["mode"] not in ("enforce", "shadow"):
-            raise ConfigError(f"mode: {settings['mode']!r} is neither 'enforce' nor 'shadow'")
-        changes["mode"] = settings["mode"]
+    for name, words in (("mode", ("enforce", "shadow")), ("addresses", ("full", "subnet", "keyed"))):
+        if name in settings:
+            changes[name] = _one_of(name, settings[name], words)  # type: ignore[literal-required]
     if "trusted_proxies" in settings or "client_ip_header" in settings:
         proxies = settings.get("trusted_proxies", policy.client_ip.trusted_proxies)
-        proxies = (proxies,) if isinstance(proxies, str) else tuple(map(str, proxies))
-        changes["client_ip"] = ClientIp(proxies, settings.get("client_ip_header", policy.client_ip.header))
+        proxies = (proxies,) if isinstance(proxies, str) else tuple(proxies)
+        header = settings.get("client_ip_header", policy.client_ip.header)
+        ClientResolver(proxies, header)
+        changes["client_ip"] = ClientIp(proxies, header)
     if "store" in settings:
         store = settings["store"]
-        if not isinstance(store, Store) and store not in ("shared", "memory"):
-            raise ConfigError(f"store: {store!r} is neither 'shared' nor 'memory'")
-        changes["store"] = store if isinstance(store, Store) else policy.store._replace(kind=store)
+        changes["store"] = store if isinstance(store, Store) else policy.store._replace(kind=_one_of("store", store, ("shared", "memory")))
     if "log" in settings or "log_sample" in settings:
-        changes["log"] = Log(os.fspath(settings.get("log", policy.log.to)), float(settings.get("log_sample", policy.log.sample)))
-    if "addresses" in settings:
-        if settings["addresses"] not in ("full", "subnet", "keyed"):
-            raise ConfigError(f"addresses: {settings['addresses']!r} is none of 'full', 'subnet', 'keyed'")
-        changes["addresses"] = settings["addresses"]
-    return replace(policy, **changes)
+        sample = float(settings.get("log_sample", policy.log.sample))
+        if not 0 <= sample <= 1:
+            raise ConfigError(f"log_sample: {sample} is not a share; write a number from 0 to 1")
+        changes["log"] = Log(os.fspath(settings.get("log", policy.log.to)), sample)
+    return changes
+
+
+def _one_of(name: str, value: object, words: tuple[str, ...]) -> str:
+    if value not in words:
+        raise ConfigError(f"{name}: {value!r} is none of {', '.join(map(repr, words))}")
+    return str(value)
 
 
 class _Live:
@@ -215,7 +226,7 @@ class Guard:
                 client = self._client(live, view)
             decision = live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
             if locate is not None:
-                decision = _for_view(decision, view, locate)
+                decision = _for_view(decision, view, client, locate)
             if decision is ALLOW:
                 self.counters.allowed += 1
                 if self._sampling and self.events.wants_allow():
@@ -225,6 +236,17 @@ class Guard:
             return decision
         except Exception:
             return self.fail_open()
+
+    def decide_for(self, view: RequestView, packed: bytes | None) -> Decision:
+        """The decision on a request of a client whose packed address is known by other means; None stands for unknown.
+
+        For a second opinion: nothing is logged or counted here, and unlike ``decide`` it raises what goes wrong.
+        """
+        live = self._live
+        raw = view.first(b"user-agent")
+        ua = live.uas.get(raw) or live.user_agent(raw)
+        client = UNKNOWN_CLIENT if packed is None else live.clients.get((packed,)) or live.client((packed,), packed)
+        return live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
 
     async def adecide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
         """``decide`` for asynchronous callers: a store on another machine will be awaited here."""
@@ -278,22 +300,28 @@ class Guard:
 
     def _advise(self, resolver: ClientResolver, view: RequestView, peer: bytes | None, forwarding: bool) -> None:
         """Say, once a minute, why a client is unknown and what to write."""
-        who = view.peer if peer is not None else "unix"
-        header = resolver.header.decode("latin-1")
+        who = format_ip(peer) if peer is not None else "unix"
         if not resolver.configured and forwarding:
+            header = next((name for name in FORWARDING if view.first(name) is not None), resolver.header).decode("latin-1")
+            setting = f'client_ip: {{trusted_proxies: ["{who}"], header: {header}}}'
             self.once.warn(
                 "proxy",
-                f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules do not apply. Add to the policy: client_ip: {{trusted_proxies: [{who}], header: {header}}}",
+                f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules "
+                f"do not apply. Add to the policy: {setting}",
             )
         elif resolver.configured:
+            header = resolver.header.decode("latin-1")
             self.once.warn(
                 "proxy",
-                f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {{header: ...}}",
+                f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: "
+                "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {header: ...}",
             )
 
     def _note(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
         if decision.rule is None and not decision.shadow and not decision.tags:
             self.counters.allowed += 1
+            if self._sampling and self.events.wants_allow():
+                self.events.record(decision, view, ua, client)
             return
         self.counters.add(decision)
         if self.events.active:
@@ -342,8 +370,11 @@ class Guard:
         self._sampling = self.events.active and policy.log.sample > 0
 
 
-def _for_view(decision: Decision, view: RequestView, locate: Callable[[], object]) -> Decision:
-    """The decision after the marks of the view: an exempt one is served, a strict one asks its own guard too."""
+def _for_view(decision: Decision, view: RequestView, client: Client, locate: Callable[[], object]) -> Decision:
+    """The decision after the marks of the view: an exempt one is served, a strict one asks its own guard too.
+
+    That guard takes the site's word for who the client is: it knows the site's proxies.
+    """
     try:
         target = locate()
     except Exception:  # no such view, or a router that we do not know: the decision stands
@@ -351,7 +382,13 @@ def _for_view(decision: Decision, view: RequestView, locate: Callable[[], object
     if getattr(target, EXEMPT, False):
         return decision if decision.allowed else Decision(reason="the view is exempt", shadow=(*decision.shadow, decision))
     guard = getattr(target, STRICT, None)
-    return guard.decide(view) if isinstance(guard, Guard) and decision.allowed else decision
+    if not isinstance(guard, Guard) or not decision.allowed:
+        return decision
+    found = guard.decide_for(view, client.packed)
+    if found is ALLOW:
+        return decision
+    rule = found if found.rule is not None else decision
+    return replace(rule, tags=decision.tags + found.tags, shadow=decision.shadow + found.shadow, score=decision.score + found.score)
 
 
 def _stamp(sources: tuple[str, ...]) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue
-from .errors import PolicyError, Problem
+from .errors import ConfigError, PolicyError, Problem
 from .paths import MAX_BYTES
 from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
@@ -32,6 +32,8 @@ def load_policy(source: str | os.PathLike[str] | Policy | None = None) -> Policy
     """
     if isinstance(source, Policy):
         return source
+    if source is not None and not isinstance(source, str | os.PathLike):
+        raise ConfigError(f"policy: {source!r} is not a policy; give a file's path, builtin:NAME, a Policy or None for the default")
     policy, problems = read_policy(source)
     wrong = errors(problems)
     if wrong or policy is None:

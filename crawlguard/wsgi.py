@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Unpack
 
-from .decision import ALLOW, Action, Decision
+from .decision import Action, Decision
 from .guard import Guard, Settings
 from .marks import Marks
 from .policy.schema import Policy
@@ -38,19 +38,22 @@ class CrawlGuardMiddleware:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         decision = self._decide(environ)
         environ["crawlguard.decision"] = decision
-        if decision.action is Action.ALLOW:
-            return self.app(environ, start_response)
-        status, headers, body = refuse(decision, environ.get("HTTP_ACCEPT"), environ.get("REQUEST_METHOD", "GET"))
-        start_response(f"{status} {_phrase(status)}", headers)
-        return [body]
+        if decision.action is not Action.ALLOW:
+            try:
+                status, headers, body = refuse(decision, environ.get("HTTP_ACCEPT"), environ.get("REQUEST_METHOD", "GET"))
+            except Exception:  # an answer that cannot be made: the request is served
+                environ["crawlguard.decision"] = self.guard.fail_open()
+            else:
+                start_response(f"{status} {_phrase(status)}", headers)
+                return [body]
+        return self.app(environ, start_response)
 
     def _decide(self, environ: Environ) -> Decision:
         try:
             view = EnvironView(environ)
+            return self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
         except Exception:  # an environ that no server should hand over is the application's to deal with
-            self.guard.fail_open()
-            return ALLOW
-        return self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
+            return self.guard.fail_open()
 
 
 def _phrase(status: int) -> str:

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import resolve
 
-from ..decision import ALLOW, Action, Decision
+from ..decision import Action, Decision
 from ..guard import Guard
 from ..marks import Marks
 from ..refusal import refuse
@@ -57,17 +57,20 @@ class CrawlGuardMiddleware:
         request.crawlguard = decision  # type: ignore[attr-defined]
         if decision.action is Action.ALLOW:
             return None
-        status, headers, body = refuse(decision, request.META.get("HTTP_ACCEPT"), request.method or "GET")
-        return HttpResponse(body, status=status, headers=dict(headers))
+        try:
+            status, headers, body = refuse(decision, request.META.get("HTTP_ACCEPT"), request.method or "GET")
+            return HttpResponse(body, status=status, headers=dict(headers))
+        except Exception:  # an answer that cannot be made: the request is served
+            request.crawlguard = self.guard.fail_open()  # type: ignore[attr-defined]
+            return None
 
     def _decide(self, request: HttpRequest) -> Decision:
         try:
             scope = getattr(request, "scope", None)
             view = RequestView.from_scope(scope) if scope else RequestView.from_environ(request.META)
+            return self.guard.decide(view, partial(_locate, request) if Marks.used else None)
         except Exception:  # a request that no server should hand over is the application's to deal with
-            self.guard.fail_open()
-            return ALLOW
-        return self.guard.decide(view, partial(_locate, request) if Marks.used else None)
+            return self.guard.fail_open()
 
 
 def _locate(request: HttpRequest) -> Any:

@@ -172,7 +172,7 @@ class _PathPattern:
 
 
 @dataclass(eq=False, repr=False)
-class _HeaderName:
+class HeaderName:
     """A header's field name (RFC 9110 5.1)."""
 
     def read(self, node: Node, report: Report) -> Any:
@@ -313,7 +313,7 @@ _FIELDS: dict[str, Field] = {
     "method": Field(_listed(MethodIs, Text("a method", 32)), "HTTP methods."),
     "host": Field(_text_record("host", "is", {}, Text("a host", 253)), "The Host header without its port."),
     "header": Field(
-        _text_record("header", "is", {"name": Field(_HeaderName(), "The header's name.", required=True), **_MISSING}, Text()),
+        _text_record("header", "is", {"name": Field(HeaderName(), "The header's name.", required=True), **_MISSING}, Text()),
         "A header by name; case does not matter.",
     ),
     "rate": Field(_Rate(), "More requests than this, by this key."),

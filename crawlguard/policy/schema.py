@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import Problem
 from ..signals.ua import CATEGORIES, Agent, Pattern
-from .conditions import All, Condition, When
+from .conditions import All, Condition, HeaderName, When
 from .nodes import Node, Place
 from .problems import problem
 from .types import INVALID, Choice, Cidr, Duration, Field, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
@@ -329,6 +329,13 @@ def pattern(raw: str | dict[str, Any]) -> Pattern:
     )
 
 
+class _Proxy(Cidr):
+    """An address or CIDR of a proxy, or a word for several."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        return node.text if node.text in ("private", "unix") else Cidr.read(self, node, report)
+
+
 class _Listing(Many):
     """A list that may be empty."""
 
@@ -405,8 +412,8 @@ POLICY: dict[str, Field] = {
         Record(
             "'client_ip'",
             {
-                "trusted_proxies": Field(Many(Text("a proxy", 50)), "CIDRs, private, unix."),
-                "header": Field(Text("a header name", 64), "The one header that the proxy sets."),
+                "trusted_proxies": Field(Many(_Proxy()), "CIDRs, private, unix."),
+                "header": Field(HeaderName(), "The one header that the proxy sets."),
             },
             lambda place, **kw: ClientIp(**kw),
         ),
