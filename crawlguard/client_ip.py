@@ -88,6 +88,8 @@ def forwarded_from_right(value: str) -> Iterator[str]:
 
 
 def _for(element: str) -> str:
+    if "\\" in element:  # no address needs an escape; one may hide where a quote ends
+        return ""
     pieces = element.split('"')
     pieces[1::2] = [piece.replace(";", " ") for piece in pieces[1::2]]  # quoted: no separators
     named = [p.strip()[4:] for p in "".join(pieces).split(";") if p.strip()[:4].lower() == "for="]

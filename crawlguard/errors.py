@@ -39,10 +39,14 @@ class CrawlGuardError(Exception):
 
 
 class PolicyError(CrawlGuardError):
-    """A policy cannot be used. ``problems`` holds all that was found, in the order of their places."""
+    """A policy cannot be used. ``problems`` holds all that was found, in the order of their places.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    ``sources`` are the files and globs that were read: an edit of one of them may mend it.
+    """
+
+    def __init__(self, problems: Iterable[Problem], sources: Iterable[str] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
+        self.sources: tuple[str, ...] = tuple(sources)
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -101,19 +101,24 @@ def _secret() -> bytes:
     if named:
         return blake2b(named.encode(), digest_size=32).digest()
     directory = private_dir("cache")
-    if directory is not None:
-        path = directory / "address-key"
-        try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(os.urandom(32))
-        except FileExistsError:
-            pass
-        except OSError:
-            return os.urandom(32)
-        found = path.read_bytes()
-        if len(found) == 32:
-            return found
-    return os.urandom(32)
+    fresh = os.urandom(32)
+    if directory is None:
+        return fresh
+    path, partial = directory / "address-key", directory / f"address-key.{fresh[:4].hex()}"
+    try:
+        if not path.exists() or path.stat().st_size != 32:  # never written to its end
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(fresh)
+            try:
+                os.link(partial, path)
+            except FileExistsError:  # another worker was first, or left it half written
+                if path.stat().st_size != 32:
+                    os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+        return path.read_bytes()
+    except OSError:
+        return fresh
 
 
 class EventLog:
@@ -187,12 +192,17 @@ class _File:
         self._fd = -1
         self._inode = (0, 0)
         self._looked = float("-inf")
+        self._torn = False
 
     def write(self, line: str) -> None:
         data = line.encode("ascii") + b"\n"
         with self._lock:
             self._follow()
-            if os.write(self._fd, data) != len(data):
+            if self._torn:  # a full disk cut the last line short: nothing may be glued to it
+                data = b"\n" + data
+            written = os.write(self._fd, data)
+            self._torn = written != len(data)
+            if self._torn:
                 raise OSError("the disk is full")
 
     def _follow(self) -> None:

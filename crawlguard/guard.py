@@ -13,11 +13,13 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from glob import glob
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypedDict, Unpack
 
 from .client_ip import FORWARDING, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
-from .errors import ConfigError, CrawlGuardError
+from .errors import ConfigError, CrawlGuardError, PolicyError
 from .events import Counters, EventLog, Once, Privacy, own
 from .ipdb import build_table
 from .loader import load_policy
@@ -58,10 +60,7 @@ def with_settings(policy: Policy, **settings: Unpack[Settings]) -> Policy:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise ConfigError(f"no setting is called {unknown[0]!r}; there are: {', '.join(SETTINGS)}")
-    try:
-        return replace(policy, **_changes(policy, settings))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a setting has a value of the wrong kind ({error}); see crawlguard.guard.Settings") from None
+    return replace(policy, **_changes(policy, settings))
 
 
 def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
@@ -71,6 +70,8 @@ def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
             changes[name] = _one_of(name, settings[name], words)  # type: ignore[literal-required]
     if "trusted_proxies" in settings or "client_ip_header" in settings:
         proxies = settings.get("trusted_proxies", policy.client_ip.trusted_proxies)
+        if not isinstance(proxies, str | Sequence) or not all(isinstance(p, str) for p in proxies):
+            raise ConfigError(f"trusted_proxies: {proxies!r} is not a list of addresses and CIDRs")
         proxies = (proxies,) if isinstance(proxies, str) else tuple(proxies)
         header = settings.get("client_ip_header", policy.client_ip.header)
         ClientResolver(proxies, header)
@@ -79,10 +80,12 @@ def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
         store = settings["store"]
         changes["store"] = store if isinstance(store, Store) else policy.store._replace(kind=_one_of("store", store, ("shared", "memory")))
     if "log" in settings or "log_sample" in settings:
-        sample = float(settings.get("log_sample", policy.log.sample))
-        if not 0 <= sample <= 1:
-            raise ConfigError(f"log_sample: {sample} is not a share; write a number from 0 to 1")
-        changes["log"] = Log(os.fspath(settings.get("log", policy.log.to)), sample)
+        to, sample = settings.get("log", policy.log.to), settings.get("log_sample", policy.log.sample)
+        if not isinstance(to, str | os.PathLike) or not os.fspath(to):
+            raise ConfigError(f"log: {to!r} is none of 'off', 'logging' and a file's path")
+        if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
+            raise ConfigError(f"log_sample: {sample!r} is not a share; write a number from 0 to 1")
+        changes["log"] = Log(os.fspath(to), float(sample))
     return changes
 
 
@@ -185,7 +188,7 @@ class Guard:
             own.warning(complaint)
         self._live = _Live(loaded, self._store)
         self._log_events(loaded)
-        self._seen = _stamp(loaded.sources)
+        self._sources, self._seen = loaded.sources, _stamp(loaded.sources)
         self._reloading = threading.Lock()
         for warning in loaded.warnings:
             own.warning("%s", warning)
@@ -346,24 +349,34 @@ class Guard:
         if isinstance(self._source, Policy):
             return True
         with self._reloading:
-            self._seen = _stamp(self._live.policy.sources)  # before reading: an edit meanwhile is seen next time
+            before = _stamp(self._sources)  # taken before reading: an edit meanwhile is seen next time
             try:
                 policy = load_policy(self._source)
                 self.swap(policy)
-            except CrawlGuardError as error:
+            except PolicyError as error:
+                self._watch(error.sources or self._sources, before)
                 own.error("the policy was changed but cannot be used; the old one stays in force:\n%s", error)
                 return False
-            except Exception:
-                own.exception("the policy could not be reloaded; the old one stays in force")
+            except Exception as error:
+                self._watch(self._sources, before)
+                own.error(
+                    "the policy was changed but cannot be used; the old one stays in force: %s",
+                    error,
+                    exc_info=not isinstance(error, CrawlGuardError),
+                )
                 return False
-            if policy.sources != self._live.policy.sources:
-                self._seen = _stamp(policy.sources)
+            self._watch(policy.sources, before)
             own.info("the policy %s has been reloaded", policy.name)
             return True
 
+    def _watch(self, sources: tuple[str, ...], before: tuple[object, ...]) -> None:
+        """Look at these files from now on; ``before`` is how the ones watched so far looked before they were read."""
+        self._seen = before if sources == self._sources else _stamp(sources)
+        self._sources = sources
+
     def poll(self) -> bool | None:
         """Reload if a file of the policy has changed since it was read: None when none has, else what ``reload`` says."""
-        return None if _stamp(self._live.policy.sources) == self._seen else self.reload()
+        return None if _stamp(self._sources) == self._seen else self.reload()
 
     def _log_events(self, policy: Policy) -> None:
         self.events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
@@ -394,14 +407,14 @@ def _for_view(decision: Decision, view: RequestView, client: Client, locate: Cal
 def _stamp(sources: tuple[str, ...]) -> tuple[object, ...]:
     """What the files look like from outside; a missing one counts as a change too."""
 
-    def one(path: str) -> tuple[int, int, int] | None:
+    def one(path: str) -> tuple[str, int, int, int] | None:
         try:
             found = os.stat(path)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return path, found.st_mtime_ns, found.st_size, found.st_ino
 
-    return tuple(map(one, sources))
+    return tuple(one(path) for source in sources for path in sorted(glob(source, recursive=True)) or [source])
 
 
 class _Watcher:
@@ -412,7 +425,7 @@ class _Watcher:
     """
 
     guards: weakref.WeakSet[Guard] = weakref.WeakSet()
-    wake = threading.Event()
+    wake: SimpleQueue[None] = SimpleQueue()  # the one thing of the threading family that a signal handler may touch
     thread: threading.Thread | None = None
 
     @classmethod
@@ -430,8 +443,14 @@ class _Watcher:
     @classmethod
     def _loop(cls) -> None:
         while True:
-            asked = cls.wake.wait(WATCH_EVERY)
-            cls.wake.clear()
+            asked = False
+            try:
+                cls.wake.get(timeout=WATCH_EVERY)
+                asked = True
+                while True:  # many signals are one reload
+                    cls.wake.get_nowait()
+            except Empty:
+                pass
             for guard in list(cls.guards):
                 try:
                     guard.reload() if asked else guard.poll()
@@ -441,7 +460,9 @@ class _Watcher:
     @classmethod
     def after_fork(cls) -> None:
         if cls.thread is not None:
-            cls.wake, cls.thread = threading.Event(), None
+            cls.wake, cls.thread = SimpleQueue(), None
+            for guard in list(cls.guards):
+                guard._reloading = threading.Lock()  # the parent's thread may have held it
             cls._run()
 
     @classmethod
@@ -452,7 +473,7 @@ class _Watcher:
         try:
             os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
         except OSError:  # no terminal: SIGHUP can only mean "read your configuration again"
-            signal.signal(hup, lambda *_: cls.wake.set())
+            signal.signal(hup, lambda *_: cls.wake.put(None))
 
 
 if hasattr(os, "register_at_fork"):

@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .mmdb import Interval, intervals
 from .paths import private_dir
 from .policy.ruleset import AddressSet
 from .policy.terms import UNKNOWN_ASN, UNKNOWN_COUNTRY
@@ -29,7 +29,6 @@ _FACTS = (("masks", "I"), ("asns", "I"), ("countries", "H"))
 WORTH_CACHING = 20_000
 """Ranges from which on a table goes to the cache; fewer are built faster than they are looked for."""
 
-Interval = tuple[int, int, int]  # first address, first address after it, value
 Facts = tuple[int, int, str]  # mask, asn, country
 
 
@@ -92,12 +91,12 @@ def _build(sets: Sequence[AddressSet], asn: str | None, country: str | None) -> 
     by_country = _bits_by((s.bit, s.countries) for s in sets)
     layers: dict[int, list[list[Interval]]] = {4: [], 6: []}
     for one in sets:
-        for version, intervals in _intervals(one.cidrs).items():
-            layers[version].append([(low, high, one.bit) for low, high in intervals])
+        for version, pairs in _intervals(one.cidrs).items():
+            layers[version].append([(low, high, one.bit) for low, high in pairs])
     empty = (UNKNOWN_ASN if asn else 0) | (UNKNOWN_COUNTRY if country else 0)
     facts: dict[Facts, int] = {(empty, 0, ""): 0}
-    asns = _database(asn, asn_of) if asn else {4: [], 6: []}
-    countries = _database(country, country_of) if country else {4: [], 6: []}
+    asns = intervals(asn, "asn") if asn else {4: [], 6: []}
+    countries = intervals(country, "country") if country else {4: [], 6: []}
 
     def number(mask: int, as_number: int, code: int) -> int:
         text = chr(code >> 8) + chr(code & 255) if code else ""
@@ -195,58 +194,6 @@ def _pack(
         "countries": array("H", (ord(c[0]) << 8 | ord(c[1]) if c else 0 for _, _, c in facts)),
     }
     return {"masks": [f"{m:x}" for m in masks]}, parts
-
-
-# ---- databases
-
-
-def asn_of(record: Any) -> int:
-    """The AS number of an mmdb record in MaxMind's shape or the community's; 0 when it has none."""
-    if isinstance(record, dict):
-        for key in ("autonomous_system_number", "asn", "as_number"):
-            value = record.get(key)
-            if isinstance(value, str):
-                value = int(value[2:] if value.upper().startswith("AS") else value or 0) if value[-1:].isdigit() else 0
-            if isinstance(value, int) and 0 < value < 1 << 32:
-                return value
-    return 0
-
-
-def country_of(record: Any) -> int:
-    """The country of an mmdb record, two letters packed in a number; 0 when it has none.
-
-    Community databases write ``{"country_code": "US"}``, MaxMind nests ``country`` and ``registered_country``.
-    """
-    if not isinstance(record, dict):
-        return 0
-    code = record.get("country_code") or record.get("country")
-    for key in ("country", "registered_country"):
-        nested = record.get(key)
-        if isinstance(nested, dict) and not isinstance(code, str):
-            code = nested.get("iso_code")
-    if isinstance(code, str) and len(code) == 2 and code.isascii() and code.isalpha():
-        return ord(code[0].upper()) << 8 | ord(code[1].upper())
-    return 0
-
-
-def _database(path: str, read: Any) -> dict[int, list[Interval]]:
-    """Each version's networks of an mmdb file as intervals with a value; networks without one are left out."""
-    import maxminddb  # here, so that a policy without databases does not pay for it
-
-    found: dict[int, list[Interval]] = {4: [], 6: []}
-    try:
-        with maxminddb.open_database(path, maxminddb.MODE_AUTO) as reader:
-            for network, record in reader:
-                value = read(record)
-                if value:
-                    low = int(network.network_address)
-                    found[network.version].append((low, low + network.num_addresses, value))
-    except (OSError, ValueError, UnicodeDecodeError, maxminddb.InvalidDatabaseError) as error:
-        raise DataError(f"{path}: cannot be used as an address database ({error}); fetch it again, or remove it from data:") from None
-    if not found[4] and not found[6]:
-        wanted = "ASN numbers" if read is asn_of else "countries"
-        raise DataError(f"{path}: holds no {wanted}; give a database that does, or remove it from data:")
-    return found
 
 
 # ---- the file

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from . import catalogue
 from .errors import ConfigError, PolicyError, Problem
+from .mmdb import probe
 from .paths import MAX_BYTES
 from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
@@ -24,6 +25,16 @@ from .signals.ua import Agent
 
 BUILTIN = "builtin:"
 
+_HIDES = {
+    "file": ("CG018", "CG019", "CG020", "CG029", "CG037", "CG102"),
+    "include": ("CG018", "CG019", "CG020", "CG037", "CG102"),
+    "agents": ("CG018", "CG019"),
+    "networks": ("CG020",),
+    "rules": ("CG037", "CG102"),
+    "data": ("CG026", "CG027"),
+}
+"""For each broken part of a policy, the problems of the whole that may be its fault alone."""
+
 
 def load_policy(source: str | os.PathLike[str] | Policy | None = None) -> Policy:
     """A checked policy from a file, from ``builtin:NAME``, or (None) the bundled default.
@@ -34,19 +45,16 @@ def load_policy(source: str | os.PathLike[str] | Policy | None = None) -> Policy
         return source
     if source is not None and not isinstance(source, str | os.PathLike):
         raise ConfigError(f"policy: {source!r} is not a policy; give a file's path, builtin:NAME, a Policy or None for the default")
-    policy, problems = read_policy(source)
-    wrong = errors(problems)
-    if wrong or policy is None:
-        raise PolicyError(wrong)
+    reader = _Reader()
+    policy, problems = reader.read(source)
+    if policy is None:
+        raise PolicyError(errors(problems), reader.sources)
     return policy
 
 
 def read_policy(source: str | os.PathLike[str] | None = None) -> tuple[Policy | None, list[Problem]]:
     """The policy (None when it is too broken to make one) and all its problems, errors and warnings, by place."""
-    name = os.fspath(source) if source is not None else "builtin:default"
-    reader = _Reader()
-    reader.file(name, Place(), ())
-    return reader.finish(name)
+    return _Reader().read(source)
 
 
 def parse_policy(text: str | bytes, name: str = "policy.yaml") -> tuple[Policy | None, list[Problem]]:
@@ -74,7 +82,13 @@ class _Reader:
         self.networks: dict[str, Network] = {}
         self.top: dict[str, Any] = {}
         self.sources: list[str] = []
-        self.broken = False
+        self.broken: set[str] = set()
+
+    def read(self, source: str | os.PathLike[str] | None) -> tuple[Policy | None, list[Problem]]:
+        """Everything, from the file's name on."""
+        name = os.fspath(source) if source is not None else "builtin:default"
+        self.file(name, Place(), ())
+        return self.finish(name)
 
     def file(self, name: str, place: Place, chain: tuple[str, ...]) -> None:
         """Read one file by its name: ``builtin:NAME`` or a path."""
@@ -85,9 +99,9 @@ class _Reader:
         if key in chain:
             self.problems.append(problem("CG011", place, f"{name} includes itself", "remove one include of the circle"))
             return
-        if key in self.sources:
+        if escape(key) in self.sources:
             return  # reached by two ways: once is enough
-        self.sources.append(key)
+        self.sources.append(escape(key))
         from .yamlio import read_document
 
         node = read_document(path, name, self.problems.append)
@@ -105,7 +119,7 @@ class _Reader:
     def document(self, node: Node | None, name: str, base: Path, chain: tuple[str, ...]) -> None:
         """Take over one file's content, then that of its includes."""
         if node is None:
-            self.broken = True
+            self.broken.add("file")
             return
         found = self._fields(node)
         for rule in found.get("rules") or ():
@@ -115,13 +129,18 @@ class _Reader:
         for key, (network, place) in (found.get("networks") or {}).items():
             if key in self.networks:
                 self.problems.append(problem("CG036", place, f"the network {key!r} is defined twice", "give one of them another name"))
-            self.networks[key] = self._with_file(network._replace(name=key, place=place), base)
+            before = len(self.problems)
+            self.networks[key] = filled = self._with_file(network._replace(name=key, place=place), base)
+            if not filled.cidrs and not filled.asns and len(self.problems) == before:
+                message = f"the network {key!r} holds no address"
+                self.problems.append(problem("CG030", place, message, "give it cidrs, asns, or a file with some"))
         for key in ("mode", "client_ip", "missing_data", "privacy"):
             if key in found:
                 self.top.setdefault(key, found[key])
         for key in ("asn", "country"):
             if key in found.get("data", {}):
-                self.top.setdefault(key, (str(base / found["data"][key]), node.place))
+                name_in_file, place = found["data"][key]
+                self.top.setdefault(key, (str(base / name_in_file), place))
         if "store" in found:
             store: Store = found["store"]
             self.top.setdefault("store", store._replace(path=str(base / store.path)) if store.path else store)
@@ -134,10 +153,11 @@ class _Reader:
         """The keys that are fine; a broken one has been reported, and hides none of the others' problems."""
         if node.kind != "map":
             DOCUMENT.read(node, self.problems.append)
+            self.broken.add("file")
             return {}
-        before = len(self.problems)
         found: dict[str, Any] = {}
         for key, value in node.pairs:
+            before = len(self.problems)
             if key.text == "version" and value.kind == "text" and value.text != str(VERSION):
                 self.problems.append(
                     problem(
@@ -153,44 +173,36 @@ class _Reader:
                 read = DOCUMENT.read_fields(Node("map", node.place, pairs=[(key, value)]), self.problems.append)
                 if read is not INVALID:
                     found |= read
+            if len(self.problems) > before:
+                self.broken.add(key.text)
         if not any(key.text == "version" for key, _ in node.pairs):
             self.problems.append(problem("CG006", node.place, "a policy has no 'version'", f"add version: {VERSION} as its first line"))
-        self.broken |= len(self.problems) > before
         return found
 
     def _rules(self, node: Node) -> list[Rule]:
         return [rule for rule in (RULE.read(item, self.problems.append) for item in node.items) if rule is not INVALID]
 
     def _includes(self, node: Node, found: dict[str, Any], base: Path, chain: tuple[str, ...]) -> None:
-        places = {k.text: v.place for k, v in node.pairs}
         own = len(self.rules)
-        for item in found.get("include") or ():
-            place = places["include"]
+        for item, place in _placed(node, "include", found):
             if item.startswith(BUILTIN):
                 self.file(item, place, chain)
                 continue
             pattern = str(base / item)
-            matches = sorted(glob(pattern, recursive=True)) if has_magic(pattern) else [pattern]
-            if has_magic(pattern):
-                self.sources.append(str(Path(pattern).parent.resolve()))  # a file that appears there changes the policy
-            if not matches or not os.path.exists(matches[0]):
-                self.problems.append(
-                    problem("CG010", place, f"the include {item!r} finds no file", f"it is looked for in {os.path.abspath(base)}")
-                )
-                continue
+            matches = sorted(glob(pattern, recursive=True))
+            if has_magic(pattern) or not matches:
+                self.sources.append(os.path.abspath(pattern))  # a file that appears there changes the policy
+            if not matches:
+                advice = f"it is looked for in {os.path.abspath(base)}"
+                self.problems.append(problem("CG010", place, f"the include {item!r} finds no file", advice))
+                self.broken.add("include")
             for match in matches:
                 self.file(match, place, chain)
         included = {rule.id for rule in self.rules[own:]}
-        for rule_id in found.get("disable") or ():
+        for rule_id, place in _placed(node, "disable", found):
             if rule_id not in included:
-                self.problems.append(
-                    problem(
-                        "CG029",
-                        places["disable"],
-                        f"no included rule is called {rule_id!r}",
-                        closest(rule_id, sorted(included)) if included else "include a policy first",
-                    )
-                )
+                advice = closest(rule_id, sorted(included)) if included else "include a policy first"
+                self.problems.append(problem("CG029", place, f"no included rule is called {rule_id!r}", advice))
         disabled = set(found.get("disable") or ())
         self.rules[own:] = [rule for rule in self.rules[own:] if rule.id not in disabled]
 
@@ -198,7 +210,7 @@ class _Reader:
         if not network.file:
             return network
         path = base / network.file
-        self.sources.append(str(path.resolve()))
+        self.sources.append(escape(str(path.resolve())))
         return network._replace(cidrs=network.cidrs + tuple(self._lines(path, network)))
 
     def _lines(self, path: Path, network: Network) -> Iterator[str]:
@@ -224,10 +236,9 @@ class _Reader:
     def finish(self, name: str) -> tuple[Policy | None, list[Problem]]:
         """The merged policy, checked as a whole."""
         policy = self._policy(name)
-        if not self.broken:  # a broken file would make every name in it look dangling
-            self.problems += check_policy(policy)
-        else:
-            self.problems += [p for p in check_policy(policy) if p.id not in ("CG018", "CG019", "CG020", "CG037", "CG102")]
+        # What is broken would make other things look wrong that are not.
+        hidden = {i for part, ids in _HIDES.items() if part in self.broken for i in ids}
+        self.problems += [p for p in check_policy(policy) if p.id not in hidden]
         self.problems.sort(key=lambda p: (p.file != name, p.file, p.line, p.column))
         policy.warnings = tuple(p for p in self.problems if p.severity == "warning")
         return (None if errors(self.problems) else policy), self.problems
@@ -246,7 +257,7 @@ class _Reader:
         )
         policy.addresses = top.get("privacy", {}).get("addresses", "full")
         policy.asn, policy.country = (self._database(k, policy) for k in ("asn", "country"))
-        policy.sources += tuple(f for f in (policy.asn, policy.country) if f)
+        policy.sources += tuple(escape(f) for f in (policy.asn, policy.country) if f)
         return policy
 
     def _own_agents(self) -> list[Agent]:
@@ -261,10 +272,19 @@ class _Reader:
         if kind not in self.top:
             return None
         path, place = self.top[kind]
-        if os.path.isfile(path):
+        complaint = probe(path, kind)
+        if not complaint:
             return str(path)
         severity = "warning" if policy.missing_data == "inactive" else "error"
-        self.problems.append(
-            problem("CG028", place, f"the {kind} database {path} is not there", "check the name, or fetch the database", severity=severity)
-        )
+        advice = f"check the name, fetch the database again, or remove it from data: (looked for at {os.path.abspath(path)})"
+        self.problems.append(problem("CG028", place, f"the {kind} database {path} {complaint}", advice, severity=severity))
         return None if severity == "warning" else str(path)
+
+
+def _placed(node: Node, key: str, found: dict[str, Any]) -> list[tuple[str, Place]]:
+    """The values of a key that was read as a list, each with its place."""
+    values = next((v for k, v in node.pairs if k.text == key), None)
+    if values is None or key not in found:
+        return []
+    nodes = values.items if values.kind == "list" else [values]
+    return list(zip(found[key], (n.place for n in nodes), strict=True))

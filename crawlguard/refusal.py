@@ -81,11 +81,14 @@ def _body(decision: Decision, kind: str) -> str:
     title, words = _TITLES[decision.action], _WORDS[decision.action]
     # A hidden page is not there: nothing may tell it from a page that is really missing.
     rule = None if decision.action is Action.HIDE else decision.rule
+    reason = decision.reason if rule and decision.reason != f"rule {rule}" else None
     if kind == "json":
-        told = {"error": title, "detail": words, "rule": rule, "retry_after": decision.retry_after}
+        told = {"error": title, "detail": words, "reason": reason, "rule": rule, "retry_after": decision.retry_after}
         return json.dumps({k: v for k, v in told.items() if v is not None}) + "\n"
     if kind == "html":
+        why = f"<p>Reason: {escape(reason)}.</p>" if reason else ""
         foot = f"<p><small>If you are a person and see this, tell the site's owner: rule {escape(rule)}.</small></p>" if rule else ""
-        return _PAGE.format(title=title, words=words, foot=foot)
+        return _PAGE.format(title=title, words=words, foot=why + foot)
+    why = f"Reason: {reason}.\n" if reason else ""
     foot = f"\nIf you are a person and see this, tell the site's owner: rule {rule}.\n" if rule else ""
-    return f"{title}\n\n{words}\n{foot}"
+    return f"{title}\n\n{words}\n{why}{foot}"

@@ -14,6 +14,8 @@ from .policy.problems import problem
 
 MAX_NODES = 2_000_000
 MAX_DEPTH = 40
+MAX_ALIASED = 50_000
+"""Values in a file that repeats any by aliases, written out: a file of 500 bytes can stand for a billion."""
 
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,7 +49,7 @@ def read_document(path: Path, shown: str, report: Callable[[Problem], None]) -> 
 def parse(raw: bytes, shown: str, report: Callable[[Problem], None]) -> Node | None:
     """The document in ``raw``; None when it is malformed or empty (then the reason has been reported)."""
     try:
-        root = yaml.compose(raw, Loader=_Loader)
+        return _Builder(shown, report).build(raw)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(shown, mark.line + 1, mark.column + 1) if mark else Place(shown)
@@ -55,31 +57,16 @@ def parse(raw: bytes, shown: str, report: Callable[[Problem], None]) -> Node | N
         report(
             problem("CG002", place, f"malformed YAML: {what}", "check the indentation, quotes and brackets there and on the line before")
         )
-        return None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         line = _line_of(raw, error)
         report(
             problem(
                 "CG002", Place(shown, line, 1 if line else 0), f"malformed YAML: {_first_line(error)}", "save the file as plain UTF-8 text"
             )
         )
-        return None
-    if root is None:
-        report(problem("CG002", Place(shown, 1, 1), "the file is empty", "write at least version: 1"))
-        return None
-    before = 0
-
-    def counted(found: Problem) -> None:
-        nonlocal before
-        before += 1
-        report(found)
-
-    try:
-        node = _Converter(shown, counted).convert(root, 0)
     except _TooMuchError as much:
         report(problem("CG035", much.place, much.message, "split the file, and write values out instead of repeating them by aliases"))
-        return None
-    return node
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -91,31 +78,81 @@ def _line_of(raw: bytes, error: Exception) -> int:
     return raw[:position].count(b"\n") + 1 if isinstance(position, int) else 0
 
 
-class _Converter:
+class _Builder:
+    """Builds the tree from the parser's events, without recursion: a file nested a million deep costs a message, not the stack.
+
+    An alias is the anchored node once more; the nodes that aliases stand for are counted as if they were written out.
+    """
+
     def __init__(self, shown: str, report: Callable[[Problem], None]) -> None:
-        self.shown, self.report, self.count = shown, report, 0
+        self.shown, self.report = shown, report
+        self.count = 0
+        self.anchors: dict[str, tuple[Node, int]] = {}
 
-    def convert(self, node: yaml.Node, depth: int) -> Node:
-        mark = node.start_mark
-        place = Place(self.shown, mark.line + 1, mark.column + 1)
-        self.count += 1
-        if self.count > MAX_NODES:
-            raise _TooMuchError(place, f"the file has more than {MAX_NODES} values")
-        if depth > MAX_DEPTH:
-            raise _TooMuchError(place, f"values nest more than {MAX_DEPTH} deep")
-        if isinstance(node, yaml.ScalarNode):
-            if node.tag == "tag:yaml.org,2002:null":
-                return Node("null", place)
-            return Node("text", place, node.value, node.style is not None)
-        if isinstance(node, yaml.SequenceNode):
-            return Node("list", place, items=[self.convert(n, depth + 1) for n in node.value])
-        return Node("map", place, pairs=self._pairs(node, depth))
+    def build(self, raw: bytes) -> Node | None:
+        open_nodes: list[tuple[Node, str | None, int]] = []  # node, its anchor, the count before it
+        root: Node | None = None
+        documents = 0
+        for event in yaml.parse(raw, Loader=_Loader):
+            mark = event.start_mark
+            place = Place(self.shown, mark.line + 1, mark.column + 1) if mark else Place(self.shown)
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents == 2:
+                    self.report(problem("CG002", place, "malformed YAML: a second document begins here", "keep one document in a file"))
+                    return None
+            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+                self._more(place, 1)
+                kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
+                if len(open_nodes) > MAX_DEPTH:
+                    raise _TooMuchError(place, f"values nest more than {MAX_DEPTH} deep")
+                open_nodes.append((Node(kind, place), event.anchor, self.count))
+            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                node, anchor, before = open_nodes.pop()
+                if node.kind == "map":
+                    self._pair(node)
+                self._anchor(anchor, node, self.count - before + 1)
+                root = self._attach(node, open_nodes, root)
+            elif isinstance(event, yaml.ScalarEvent):
+                self._more(place, 1)
+                plain_null = not event.style and event.implicit[0] and event.value in ("", "~", "null", "Null", "NULL")
+                leaf = Node("null", place) if plain_null else Node("text", place, event.value, bool(event.style))
+                self._anchor(event.anchor, leaf, 1)
+                root = self._attach(leaf, open_nodes, root)
+            elif isinstance(event, yaml.AliasEvent):
+                if event.anchor not in self.anchors:
+                    self.report(
+                        problem(
+                            "CG002", place, f"malformed YAML: no anchor &{event.anchor} stands before this alias", "write the value out"
+                        )
+                    )
+                    return None
+                node, weight = self.anchors[event.anchor]
+                self._more(place, weight, MAX_ALIASED)
+                root = self._attach(node, open_nodes, root)
+        if root is None or root.kind == "null":
+            self.report(problem("CG002", Place(self.shown, 1, 1), "the file is empty", "write at least version: 1"))
+            return None
+        return root
 
-    def _pairs(self, node: yaml.Node, depth: int) -> list[tuple[Node, Node]]:
-        pairs: list[tuple[Node, Node]] = []
+    def _more(self, place: Place, weight: int, limit: int = MAX_NODES) -> None:
+        self.count += weight
+        if self.count > limit and (limit == MAX_NODES or weight > 1):
+            raise _TooMuchError(place, f"the file has more than {limit} values" + ("" if limit == MAX_NODES else ", aliases written out"))
+
+    def _anchor(self, anchor: str | None, node: Node, weight: int) -> None:
+        if anchor is not None:
+            self.anchors[anchor] = node, weight
+
+    def _attach(self, node: Node, open_nodes: list[tuple[Node, str | None, int]], root: Node | None) -> Node:
+        if not open_nodes:
+            return node
+        open_nodes[-1][0].items.append(node)  # a mapping's keys and values alternate here until it ends
+        return root or open_nodes[0][0]
+
+    def _pair(self, node: Node) -> None:
         seen: dict[str, Place] = {}
-        for raw_key, raw_value in node.value:
-            key, value = self.convert(raw_key, depth + 1), self.convert(raw_value, depth + 1)
+        for key, value in zip(node.items[::2], node.items[1::2], strict=True):
             if key.kind != "text":
                 self.report(problem("CG005", key.place, f"a key must be a word, found {key.describe()}", "quote it if it is meant as text"))
             elif key.text in seen:
@@ -125,5 +162,5 @@ class _Converter:
                 )
             else:
                 seen[key.text] = key.place
-                pairs.append((key, value))
-        return pairs
+                node.pairs.append((key, value))
+        node.items = []

@@ -50,10 +50,9 @@ def configuration(given: Any) -> list[CheckMessage]:
         return [Error(f"CRAWLGUARD has no key {unknown[0]!r}.", hint=f"There are: {', '.join(KEYS)}.", id="crawlguard.E001")]
     try:
         policy = load_policy(given.get("policy"))
+        with_settings(policy, **{k: v for k, v in given.items() if k != "policy"})
     except PolicyError as error:
         return [Error(f"{p.file}:{p.line}:{p.column}: {p.id} {p.message}", hint=p.advice, id="crawlguard.E003") for p in error.problems]
-    try:
-        with_settings(policy, **{k: v for k, v in given.items() if k != "policy"})
     except ConfigError as error:
         return [Error(str(error), id="crawlguard.E002")]
     return [Doubt(f"{p.file}:{p.line}: {p.id} {p.message}", hint=p.advice, id="crawlguard.W002") for p in policy.warnings]

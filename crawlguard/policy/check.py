@@ -8,6 +8,7 @@ from ..errors import Problem
 from ..signals.match import check_regex, has_regex
 from . import conditions as c
 from .implies import always, implies
+from .nodes import Place
 from .problems import problem
 from .schema import Policy, Rule
 from .types import closest
@@ -51,18 +52,19 @@ def walk(when: c.Condition) -> Iterator[c.Condition]:
         yield from walk(when.of)
 
 
-def missing_data(when: c.Condition, policy: Policy) -> str:
-    """Which database a condition needs and does not have; "" when it has what it needs."""
+def missing_data(when: c.Condition, policy: Policy) -> list[str]:
+    """Which databases a condition needs and does not have: "no ASN database", "no country database", or nothing."""
+    found: list[str] = []
     for part in walk(when):
         by_asn = isinstance(part, c.AsnIs) or (isinstance(part, c.RateOver) and "asn" in part.per)
         if isinstance(part, c.NetworkIs):
-            found = [policy.networks[name] for name in networks_of(part, policy)]
-            by_asn = bool(found) and all(n.asns and not n.cidrs for n in found)
+            named = [policy.networks[name] for name in networks_of(part, policy)]
+            by_asn = bool(named) and all(n.asns and not n.cidrs for n in named)
         if by_asn and not policy.asn:
-            return "no ASN database"
+            found.append("no ASN database")
         if isinstance(part, c.CountryIs) and not policy.country:
-            return "no country database"
-    return ""
+            found.append("no country database")
+    return list(dict.fromkeys(found))
 
 
 def check_policy(policy: Policy) -> list[Problem]:
@@ -82,19 +84,12 @@ def check_policy(policy: Policy) -> list[Problem]:
             )
         first.setdefault(rule.id, rule)
         found += _rule(rule, policy)
+    found += _scores(policy)
     found += _in_vain(policy)
     if not policy.rules:
-        found.append(_no_rules(policy))
+        advice = "add rules, or include: builtin:default"
+        found.append(problem("CG102", Place(policy.name), "the policy has no rules, so it allows everything", advice, severity="warning"))
     return found
-
-
-def _no_rules(policy: Policy) -> Problem:
-    from .nodes import Place
-
-    place = Place(policy.sources[0] if policy.sources else policy.name)
-    return problem(
-        "CG102", place, "the policy has no rules, so it allows everything", "add rules, or include: builtin:default", severity="warning"
-    )
 
 
 def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
@@ -113,25 +108,28 @@ def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
         )
     for part in parts:
         yield from _condition(part, policy)
-    missing = missing_data(rule.when, policy)
-    if missing:
-        code = "CG027" if "country" in missing else "CG026"
+    for missing in missing_data(rule.when, policy):
         key = "country" if "country" in missing else "asn"
+        cure = f"name one under data: {{{key}: FILE.mmdb}}"
         if policy.missing_data == "inactive":
-            yield problem(
-                "CG101",
-                rule.place,
-                f"the rule {rule.id!r} is inactive: {missing}",
-                f"name one under data: {{{key}: FILE.mmdb}}",
-                severity="warning",
-            )
+            yield problem("CG101", rule.place, f"the rule {rule.id!r} is inactive: {missing}", cure, severity="warning")
         else:
-            yield problem(
-                code,
-                rule.place,
-                f"the rule {rule.id!r} needs data that is not there: {missing}",
-                f"name one under data: {{{key}: FILE.mmdb}}, or write missing_data: inactive to go on without the rule",
-            )
+            message = f"the rule {rule.id!r} needs data that is not there: {missing}"
+            code = "CG027" if key == "country" else "CG026"
+            yield problem(code, rule.place, message, f"{cure}, or write missing_data: inactive to go on without the rule")
+
+
+def _scores(policy: Policy) -> Iterator[Problem]:
+    """Score conditions that the weights of the rules before them can never satisfy, or never fail."""
+    low = high = 0
+    for rule in policy.rules:
+        for part in walk(rule.when):
+            if isinstance(part, c.ScoreIs):
+                never = (part.at_least is not None and part.at_least > high) or (part.below is not None and part.below <= low)
+                if never or low == high == 0:
+                    message = f"the rules before this one score from {low} to {high}, so this condition decides nothing"
+                    yield problem("CG037", part.place, message, "put rules with then: {weigh: N} before this one, or ask for another score")
+        low, high = low + min(0, rule.then.weigh), high + max(0, rule.then.weigh)
 
 
 def _fits(action: str, status: int) -> bool:
@@ -149,6 +147,11 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
                     yield problem(
                         "CG020", part.place, f"no {what} is called {word!r}", f"define it under networks:, or {closest(word, known)}"
                     )
+        named = networks_of(part, policy)
+        if not named and set(part.name) <= set(policy.networks) and set(part.tag) <= set(tags):
+            yield problem(
+                "CG039", part.place, "no network has this name and this tag", "keys inside network: are an AND; use any: for an OR"
+            )
         partly = [n for n in networks_of(part, policy) if policy.networks[n].asns and not policy.asn]
         if partly and not missing_data(part, policy):
             yield problem(
@@ -167,10 +170,8 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
             if kind == "regex":
                 yield from _regexes(part, values)
     elif isinstance(part, c.ScoreIs):
-        if not any(rule.then.weigh for rule in policy.rules):
-            yield problem(
-                "CG037", part.place, "no rule weighs, so the score is always 0", "add a rule with then: {weigh: N} before this one"
-            )
+        if part.at_least is not None and part.below is not None and part.at_least >= part.below:
+            yield problem("CG039", part.place, "no score is both that high and that low", "make at_least less than below")
     elif isinstance(part, c.AnyOf) and any(always(p) for p in part.of):
         yield problem("CG039", part.place, "one branch of this any: always holds", "remove the any:, or write the branch out")
     elif isinstance(part, c.Not) and always(part.of):
@@ -217,7 +218,10 @@ def _in_vain(policy: Policy) -> Iterator[Problem]:
     """Rules that an earlier final rule always beats."""
     earlier: list[Rule] = []
     for rule in policy.rules:
-        shadowing = next((e for e in earlier if implies(rule.when, e.when, policy, agents_of, networks_of)), None)
+        trial = policy.mode == "shadow" and rule.mode == "enforce"  # what only takes the policy's mode decides nothing yet
+        shadowing = next(
+            (e for e in earlier if not (trial and e.mode is None) and implies(rule.when, e.when, policy, agents_of, networks_of)), None
+        )
         if shadowing is not None:
             at = f"{shadowing.id!r} ({shadowing.place.file}:{shadowing.place.line})"
             if always(shadowing.when):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from .check import agents_of, missing_data, networks_of, window_key
 from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
 from .schema import Policy, Rule
 from .terms import (
+    COUNTS,
     FIRST_BIT,
     UNKNOWN_ADDRESS,
     UNKNOWN_ASN,
@@ -29,7 +31,7 @@ from .terms import (
     Test,
     Verdict,
     group,
-)  # fmt: skip
+)
 
 
 def compile_policy(policy: Policy) -> Ruleset:
@@ -55,6 +57,7 @@ class _Compiler:
         self.sets: list[AddressSet] = []
         self.needs: set[str] = set()
         self.networks: dict[str, int] = {}
+        self.rates: Counter[tuple[str, ...]] = Counter()
 
     def ruleset(self) -> Ruleset:
         rules = tuple(self._rule(rule) for rule in self.policy.rules)
@@ -73,7 +76,7 @@ class _Compiler:
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
-        then, missing = rule.then, missing_data(rule.when, self.policy)
+        then, missing = rule.then, " and ".join(missing_data(rule.when, self.policy))
         action = Action(then.action) if then.action else None
         answer = None
         if action and then.custom:
@@ -161,15 +164,17 @@ class _Compiler:
         codes = tuple(code.upper() for code in when.codes)
         return self._addresses(("countries", codes), countries=codes, unknown=UNKNOWN_COUNTRY)
 
-    def _network(self, name: str) -> Static:
+    def _network(self, name: str) -> Term:
+        """By its CIDRs, by its systems, or (both) either way: outside the CIDRs an unknown ASN leaves the question open."""
         network = self.policy.networks[name]
-        by_asn = network.asns if self.policy.asn else ()
-        if by_asn:
+        parts: list[Static] = []
+        if network.cidrs or not self.policy.asn:
+            parts.append(self._addresses(("network", name), cidrs=network.cidrs, unknown=UNKNOWN_ADDRESS))
+        if network.asns and self.policy.asn:
             self.needs.add("asn")
-        unknown = UNKNOWN_ADDRESS if network.cidrs or not by_asn else UNKNOWN_ASN
-        term = self._addresses(("network", name), cidrs=network.cidrs, asns=by_asn, unknown=unknown)
-        self.networks[name] = term.bit
-        return term
+            parts.append(self._addresses(("network by asn", name), asns=network.asns, unknown=UNKNOWN_ASN))
+        self.networks[name] = sum(part.bit for part in parts)
+        return group(False, list(parts))
 
     def _addresses(
         self, key: object, *, unknown: int, cidrs: tuple[str, ...] = (), asns: Iterable[int] = (), countries: Iterable[str] = ()
@@ -184,11 +189,16 @@ class _Compiler:
     def _rate(self, when: c.RateOver, rule: str, hold: int | None) -> Dynamic:
         self.needs.update(when.per)
         hold = when.block_for or hold or 0
-        windows = [(_constant(rule, *when.per, window_key(w)), Window.of(w.requests, w.within)) for w in when.windows]
+        windows = []
+        for window in when.windows:
+            kept = (rule, *when.per, window_key(window))
+            self.rates[kept] += 1  # the same rate again in another branch of the rule counts for itself
+            again = self.rates[kept] - 1
+            windows.append((_constant(*kept, *([again] if again else [])), Window.of(window.requests, window.within)))
         key_of = _key_of(when.per)
         if len(windows) == 1:
-            return Dynamic(_one_window(key_of, *windows[0], hold), rank=2)
-        return Dynamic(_windows(key_of, windows, hold), rank=2)
+            return Dynamic(_one_window(key_of, *windows[0], hold), rank=COUNTS)
+        return Dynamic(_windows(key_of, windows, hold), rank=COUNTS)
 
 
 KeyOf = Callable[[RequestView, UaFacts, Client], int]
@@ -261,8 +271,8 @@ def _text(when: c.TextIs) -> Term:
     read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what, lambda v: (v.header(name) or b"").decode("latin-1"))
     for kind, values in when.tests:
         terms.append(Dynamic(_on(read, _tester(when.what, kind, values))))
-    if when.what == "header" and (when.missing is not None or not when.tests):
-        wanted = bool(when.missing)
+    if when.what == "header" and when.missing is not None:
+        wanted = when.missing
         terms.append(Dynamic(lambda view, ua, client, rates, now, score: (not (view.header(name) or b"").strip()) is wanted))
     return group(True, terms)
 

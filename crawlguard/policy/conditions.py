@@ -138,6 +138,8 @@ def _text_record(what: str, default_kind: str, extra: dict[str, Field], item: Ty
     """A text condition: a value or list stands for ``default_kind``, a mapping names the kinds."""
 
     def build(place: Place, missing: bool | None = None, name: str = "", **kinds: tuple[str, ...]) -> TextIs:
+        if missing is None and not kinds:
+            missing = False  # a header by its name alone: it is there
         return TextIs(place, what, tuple(kinds.items()), name.lower(), missing)
 
     def shorthand(node: Node, report: Report) -> Any:
@@ -283,7 +285,12 @@ class _Rate:
         if found is INVALID:
             return INVALID
         windows = found.get("windows") or (WindowIs(node.place, found["requests"], found["within"]),)
+        seen: set[tuple[int, int]] = set()
         for window in windows:
+            if (window.requests, window.within) in seen:
+                report(problem("CG038", window.place, "this window stands twice", "remove one of the two: each would count the request"))
+                return INVALID
+            seen.add((window.requests, window.within))
             if window.requests > window.within:
                 report(problem("CG015", window.place, "more than one request a microsecond", "use fewer requests or a longer time"))
                 return INVALID
@@ -308,7 +315,7 @@ _FIELDS: dict[str, Field] = {
     "ip": Field(_listed(AddressIn, Cidr()), "Addresses and CIDRs."),
     "network": Field(NETWORK, "Named networks, or networks by tag."),
     "asn": Field(_listed(AsnIs, Integer(1, 4_294_967_294, "AS")), "Autonomous system numbers."),
-    "country": Field(_listed(CountryIs, Text("a country code", 2)), "ISO 3166-1 alpha-2 codes."),
+    "country": Field(_listed(CountryIs, Text("a country code", 2, shape="^[A-Za-z]{2}$")), "ISO 3166-1 alpha-2 codes."),
     "path": Field(_text_record("path", "robots", {}, _PathPattern()), "Paths as robots.txt writes them: a prefix, * and $."),
     "method": Field(_listed(MethodIs, Text("a method", 32)), "HTTP methods."),
     "host": Field(_text_record("host", "is", {}, Text("a host", 253)), "The Host header without its port."),
@@ -382,6 +389,8 @@ class When:
 
     def schema(self) -> Json:
         properties = {name: {**f.type.schema(), "description": f.note} for name, f in self.fields.items()}
+        header = properties["header"]  # has no short form
+        properties["header"] = {**header["anyOf"][1], "description": header["description"]}
         here = {"$ref": "#/$defs/when"}
         many = {"type": "array", "items": here, "minItems": 1}
         return {"type": "object", "additionalProperties": False, "properties": {**properties, "all": many, "any": many, "not": here}}

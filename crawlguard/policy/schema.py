@@ -86,7 +86,8 @@ class Log(NamedTuple):
 class Policy:
     """A whole policy, its includes already merged: own rules first, then the included ones in their order.
 
-    What ``load_policy`` returns and what every door takes. ``sources`` are the files it was made of, for reloading.
+    What ``load_policy`` returns and what every door takes. ``sources`` are the files it was made of, and
+    the globs (plain names are escaped as for ``glob``), for reloading.
     """
 
     mode: str = "enforce"
@@ -105,7 +106,21 @@ class Policy:
     warnings: tuple[Problem, ...] = ()
 
 
-_HEADER_TEXT = Text("a header's value", 1024)
+class _HeaderText(Text):
+    """A text that goes out as a header's value, and must not be able to end its line."""
+
+    def schema(self) -> Json:
+        return {"type": ["string", "number"], "pattern": "^[ -~]*[!-~][ -~]*$", "maxLength": self.limit}
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = Text.read(self, node, report)
+        if isinstance(text, str) and any(ord(c) < 32 or ord(c) > 126 for c in text):
+            report(problem("CG033", node.place, f"{self.what} has control or non-ASCII characters", "use printable ASCII on one line"))
+            return INVALID
+        return text
+
+
+_HEADER_TEXT = _HeaderText("a header's value", 1024)
 
 
 def _then(node: Node, report: Report) -> Any:
@@ -211,19 +226,13 @@ class _HeadersType:
             if own or bad_name:
                 cure = f"{name} is written by the guard itself; remove it" if own else "use letters, digits and '-' in the name"
                 report(problem("CG033", key.place, f"the header {name[:60]!r} cannot be set here", cure))
-            elif text is not INVALID and any(ord(c) < 32 or ord(c) > 126 for c in text):
-                report(
-                    problem(
-                        "CG033", value.place, f"the value of {name} has control or non-ASCII characters", "use printable ASCII on one line"
-                    )
-                )
             elif text is not INVALID:
                 continue
             broken = True
         return INVALID if broken else tuple((k.text, v.text) for k, v in node.pairs)
 
     def schema(self) -> Json:
-        return {"type": "object", "additionalProperties": {"type": "string"}}
+        return {"type": "object", "additionalProperties": _HEADER_TEXT.schema()}
 
 
 def _body(node: Node, report: Report) -> Any:
@@ -234,8 +243,8 @@ def _body(node: Node, report: Report) -> Any:
 class _Flattened:
     """A record whose keys move up into the mapping that holds it (``body: {html: ...}`` becomes ``html=...``)."""
 
-    def __init__(self, fields: dict[str, Field], extra: dict[str, Field]) -> None:
-        self.inner = Record("the answer", {**fields, **extra})
+    def __init__(self, fields: dict[str, Field], extra: dict[str, Field], what: str = "the answer") -> None:
+        self.inner = Record(what, {**fields, **extra})
 
     def read(self, node: Node, report: Report) -> Any:
         found = self.inner.read(node, report)
@@ -265,11 +274,11 @@ _ANSWER = {
 }
 _HOLD = {"block_for": Field(Duration(), "Once over the rate, keep the client out for this long.")}
 _ACTIONS: dict[str, Any] = {
-    "allow": Record("'allow'", {}),
+    "allow": _Flattened({}, {}, "'allow'"),
     "block": _Flattened(_ANSWER, _HOLD),
     "throttle": _Flattened(_ANSWER, {"retry_after": Field(_RetryAfter(), "auto, or a time."), **_HOLD}),
     "hide": _Flattened(_ANSWER, _HOLD),
-    "price": _Flattened(_ANSWER, {"amount": Field(Text("a price", 64), "What a request costs: USD 0.01.")}),
+    "price": _Flattened(_ANSWER, {"amount": Field(_HeaderText("a price", 64), "What a request costs: USD 0.01.")}),
     "weigh": Integer(-1000, 1000),
     "tag": Many(Name()),
 }
@@ -329,6 +338,14 @@ def pattern(raw: str | dict[str, Any]) -> Pattern:
     )
 
 
+class _Placed(Text):
+    """A text with the place where it stood."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = Text.read(self, node, report)
+        return text if text is INVALID else (text, node.place)
+
+
 class _Proxy(Cidr):
     """An address or CIDR of a proxy, or a word for several."""
 
@@ -341,6 +358,11 @@ class _Listing(Many):
 
     def read(self, node: Node, report: Report) -> Any:
         return () if node.kind == "list" and not node.items else Many.read(self, node, report)
+
+    def schema(self) -> Json:
+        item = self.item.schema()
+        listed = {"type": "array", "items": item}
+        return {"anyOf": [item, listed]} if self.single else listed
 
 
 _texts = _Listing(Text(limit=1024), unique=False)
@@ -422,7 +444,7 @@ POLICY: dict[str, Field] = {
     "networks": Field(Mapped("'networks'", NETWORK), "Your own named networks."),
     "agents": Field(Many(AGENT, single=False, unique=False), "Your own agents, besides the catalogue's."),
     "data": Field(
-        Record("'data'", {"asn": Field(Text("a file name", 500), "An ASN database (mmdb)."), "country": Field(Text("a file name", 500), "A country database (mmdb).")}),
+        Record("'data'", {"asn": Field(_Placed("a file name", 500), "An ASN database (mmdb)."), "country": Field(_Placed("a file name", 500), "A country database (mmdb).")}),
         "Address databases.",
     ),
     "missing_data": Field(Choice(("error", "inactive")), "What to do with a rule whose data is missing."),

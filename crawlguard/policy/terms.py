@@ -31,6 +31,9 @@ class Rates(Protocol):
 Test = Callable[[RequestView, "UaFacts", "Client", Rates, int, int], Verdict]
 """(view, user agent facts, client, rates, now in us, score so far) -> verdict."""
 
+LOOKS, COUNTS = 1, 2
+"""Ranks of tests: one that looks at the request, and one that counts it, which comes last."""
+
 UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY = 1, 2, 4
 FIRST_BIT = 8
 
@@ -44,10 +47,10 @@ class Static(NamedTuple):
 
 
 class Dynamic(NamedTuple):
-    """Asked of each request. ``rank`` 1: a look at the request; 2: counts it, so it comes last."""
+    """Asked of each request."""
 
     test: Test
-    rank: int = 1
+    rank: int = LOOKS
 
 
 class Group(NamedTuple):
@@ -90,12 +93,14 @@ def specialise(term: Term, mask: int) -> Verdict | Test:
     if any(p is deciding for p in parts):
         return deciding
     unknown = any(p is None for p in parts)
-    tests = tuple(p for p in parts if callable(p))
+    # What is unknown already cannot come to hold any more, so nothing in it may count the request.
+    counting = [t.rank == COUNTS for t in term.terms]
+    tests = tuple((p, counts) for p, counts in zip(parts, counting, strict=True) if callable(p) and not (counts and unknown and term.every))
     if not tests:
         return None if unknown else neutral
     if len(tests) == 1 and not unknown:
-        return tests[0]
-    return _every(tests, unknown) if term.every else _some(tests, unknown)
+        return tests[0][0]
+    return _every(tests, unknown) if term.every else _some(tuple(test for test, _ in tests), unknown)
 
 
 def _negated(test: Test) -> Test:
@@ -106,19 +111,21 @@ def _negated(test: Test) -> Test:
     return negated
 
 
-def _every(tests: tuple[Test, ...], unknown: bool) -> Test:
-    if unknown:  # it cannot hold any more, so nothing in it may count the request
-        return lambda view, ua, client, rates, now, score: None
-
+def _every(tests: tuple[tuple[Test, bool], ...], unknown: bool) -> Test:
     def every(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         longest: bool | int = True
-        for test in tests:
+        open_question = unknown
+        for test, counts in tests:
+            if counts and open_question:
+                continue
             result = test(view, ua, client, rates, now, score)
-            if not result:
-                return result
-            if result is not True and (longest is True or result > longest):
+            if result is None:
+                open_question = True
+            elif not result:
+                return False
+            elif result is not True and (longest is True or result > longest):
                 longest = result
-        return longest
+        return None if open_question else longest
 
     return every
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Protocol
 
 from ..errors import Problem
@@ -58,6 +58,8 @@ class Text:
     what: str = "a text"
     limit: int = 4096
     empty: bool = False
+    shape: str = r"\S"
+    """The schema's pattern; ``read`` leaves what it adds to the checks of the whole policy."""
 
     def read(self, node: Node, report: Report) -> Any:
         text = _scalar(node, self.what, report)
@@ -71,7 +73,8 @@ class Text:
         return text
 
     def schema(self) -> Json:
-        return {"type": ["string", "number"] if self.what != "a text" else "string", "maxLength": self.limit}
+        shape: Json = {} if self.empty else {"pattern": self.shape}
+        return {"type": ["string", "number"] if self.what != "a text" else "string", "maxLength": self.limit, **shape}
 
 
 @dataclass(eq=False, repr=False)
@@ -117,7 +120,8 @@ class Integer:
 
     def schema(self) -> Json:
         number: Json = {"type": "integer", "minimum": self.low, "maximum": self.high}
-        return {"anyOf": [number, {"type": "string", "pattern": f"^(?i:{self.prefix})[0-9]+$"}]} if self.prefix else number
+        prefix = "".join(f"[{letter.upper()}{letter.lower()}]" for letter in self.prefix)  # ECMA 262 has no (?i:...)
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{prefix}[0-9]+$"}]} if prefix else number
 
 
 @dataclass(eq=False, repr=False)
@@ -205,20 +209,26 @@ class Duration:
         return {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d|w)$"}
 
 
+def _canonical(net: IPv4Network | IPv6Network) -> str:
+    mapped = net.network_address.ipv4_mapped if isinstance(net, IPv6Network) and net.prefixlen >= 96 else None
+    return str(net) if mapped is None else str(IPv4Network((mapped, net.prefixlen - 96)))
+
+
 @dataclass(eq=False, repr=False)
 class Cidr:
-    """An address or CIDR, returned in its canonical form."""
+    """An address or CIDR, returned in its canonical form; an IPv4-mapped one as IPv4, as clients' addresses are."""
 
     def read(self, node: Node, report: Report) -> Any:
         text = _scalar(node, "an address or CIDR", report)
         if not isinstance(text, str):
             return INVALID
+        plain = "" if "%" in text else text  # a zone means something on one host only
         try:
-            return str(ip_network(text))
+            return _canonical(ip_network(plain))
         except ValueError:
             pass
         try:
-            right = ip_network(text, strict=False)
+            right = ip_network(plain, strict=False)
         except ValueError:
             report(
                 problem(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +58,7 @@ class SharedStore:
 
     def _open(self, length: int, slots: int) -> BinaryIO:
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        flags |= getattr(os, "O_NONBLOCK", 0)  # a FIFO of that name must not stop the site
         for _ in range(3):
             try:
                 file = os.fdopen(os.open(self.path, flags), "r+b")
@@ -65,7 +67,12 @@ class SharedStore:
                 continue
             if os.fstat(file.fileno()).st_size == length:
                 return file
-            file.close()  # another size, or cut short: start again beside it, workers that map the old one keep it
+            status = os.fstat(file.fileno())
+            ours = stat.S_ISREG(status.st_mode) and _MAGIC.startswith(file.read(len(_MAGIC)))
+            file.close()
+            if not ours:
+                raise DataError(f"{self.path}: not a rate table, and not overwritten; give another path")
+            # Another size, or cut short: start again beside it; workers that map the old one keep it.
             self.path.unlink(missing_ok=True)
         raise DataError(f"{self.path}: other processes keep replacing it with a table of another size; give each site its own store path")
 

@@ -1,0 +1,1 @@
+"""The smallest Django site that the Django door can be tried on."""
