@@ -118,27 +118,28 @@ def test_a_penalty_of_another_boot_ends(path: Path) -> None:
     store.close()
 
 
-def test_a_table_full_of_another_boots_times_still_counts(path: Path) -> None:
-    store, window = SharedStore(path, SIZE), Window.of(2, 60 * S)
-    keys = [n * 0x9E3779B97F4A7C15 & (1 << 64) - 1 for n in range(1, 60_001)]
-    for key in keys[:59_000]:
-        store.hit(key, 30 * 86_400 * S, window.interval, window.tolerance, 0)
-    for key in keys[59_000:]:
-        store.hit(key, 20 * S, window.interval, window.tolerance, 0)
-    kept = sum(store.peek(key, 20 * S, window.interval, window.interval, 0) > 0 for key in keys[59_000:])
-    store.close()
-    assert kept >= 990
+def test_a_table_of_another_boot_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SharedStore(path, SIZE)
+    fill(before)
+    assert SharedStore(path, SIZE).seed == before.seed
+    monkeypatch.setattr("crawlguard.store.shared._boot_id", lambda: b"another boot".ljust(36, b"\0"))
+    after = SharedStore(path, SIZE)
+    assert after.seed != before.seed
+    assert not any(after._words)
+    after.close()
+    before.close()
 
 
 def test_a_state_that_is_not_its_keys_counts_as_fresh(path: Path) -> None:
     # Another worker took the slot over between the two reads: the key is ours, the state is somebody else's.
-    store = SharedStore(path, SIZE)
-    window = fill(store)
-    at = next(i for i in range(0, len(store._words), 2) if store._words[i] == KEY)
-    store._words[at + 1] ^= 1
-    assert store.peek(KEY, NOW, window.interval, window.tolerance, 0) == 0
-    assert [store.hit(KEY, NOW, window.interval, window.tolerance, 0) for _ in range(11)] == [0] * 10 + [window.interval]
-    store.close()
+    busy, worker = SharedStore(path, SIZE), SharedStore(path, SIZE)
+    window = fill(busy)
+    at = next(i for i in range(0, len(busy._words), 2) if busy._words[i] == KEY)
+    busy._words[at + 1] ^= 1
+    assert worker.peek(KEY, NOW, window.interval, window.tolerance, 0) == 0
+    assert [worker.hit(KEY, NOW, window.interval, window.tolerance, 0) for _ in range(11)] == [0] * 10 + [window.interval]
+    busy.close()
+    worker.close()
 
 
 # ---- files that are not ours, or not whole
@@ -292,7 +293,7 @@ def test_processes_that_create_it_at_once_share_one_file(path: Path) -> None:
 
 
 def test_four_processes_on_one_key_admit_no_more_than_two_percent_too_many(path: Path) -> None:
-    crowd = workers(path, 4, requests=20_000, interval=3600 * S, hits=20_000)
+    crowd = workers(path, 4, requests=200_000, interval=10 * S, hits=200_000)
     try:
         for worker in crowd:
             hear(worker)
@@ -301,7 +302,8 @@ def test_four_processes_on_one_key_admit_no_more_than_two_percent_too_many(path:
         admitted = sum(int(hear(worker)) for worker in crowd)
     finally:
         end(crowd)
-    assert 20_000 <= admitted <= 20_400
+    # A worker that stands still for a moment loses what it was about to write; the longer the run, the less that weighs.
+    assert 200_000 <= admitted <= 204_000
 
 
 def test_a_killed_process_leaves_the_others_counting(path: Path) -> None:

@@ -1,14 +1,18 @@
 """Rates of all workers of a host, in one mapped file of fixed size. No server, no lock, no memory that grows.
 
 After a header page the file is slots of two 8-byte words: the key, and its state. Words are read and written whole (an
-aligned 8-byte copy), so a reader sees an old word or a new one, never half of each. A state carries 15 bits of its key: where
-another worker has replaced the key between the two reads, the state does not fit and counts as fresh. Two workers
-that count the same key in the same instant lose one count, which errs on the visitor's side.
+aligned 8-byte copy), so a reader sees an old word or a new one, never half of each.
 
-    state = time in us << 16 | held << 15 | key & 0x7FFF
+    state = time in us << 16 | held << 15 | writer << 9 | key & 0x1FF
 
 Time is the TAT (see ``signals/rate``), or for a held key the time at which it is let in again. A time further ahead than the rule
-allows comes from another boot of the machine, and counts as fresh.
+allows comes from another boot of the machine, and counts as fresh. The key's bits tell a state that belongs to the key which lay
+here a moment ago. There is no compare-and-swap in plain Python; what replaces it, measured by the bench:
+
+- a state that has changed since it was read is read again before anything is written;
+- a write that another worker's write has replaced, from the same state (the writer tells), counts once more;
+- each process remembers the latest TAT of the keys it finds in use, since a worker that the scheduler stopped between reading
+  and writing puts an old one back when it goes on.
 """
 
 from __future__ import annotations
@@ -17,13 +21,14 @@ import mmap
 import os
 import stat
 import struct
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
 
-_MAGIC = b"CGRATES1"
-_HEADER = struct.Struct("<8sQ32s")
+_MAGIC = b"CGRATES2"
+_HEADER = struct.Struct("<8sQ32s36s")
 _PAGE = 4096
 NEIGHBOURHOOD = 8
 """Slots that a key may lie in, from its own on. At half load (500k keys in 16 MiB) fewer than 1 key in 1,000 is pushed out."""
@@ -31,7 +36,16 @@ NEIGHBOURHOOD = 8
 # Native words, so that each is copied whole.
 _NEIGHBOURS = struct.Struct(f"{2 * NEIGHBOURHOOD}Q")
 _HELD = 0x8000
-_MARK = 0x7FFF
+_MARK = 0x1FF
+
+SLACK = 60_000_000
+"""Microseconds by which another worker's clock reading may be ahead of ours: it was taken later, or we were stopped since."""
+LONGEST = 31 * 86_400_000_000 + SLACK
+"""The longest time that a policy can name, in us; what lies further ahead is another boot's."""
+TRIES = 16
+"""How often a request is counted again when other workers write at the same moment."""
+REMEMBERED = 4096
+"""Keys in use that a process remembers."""
 
 
 class SharedStore:
@@ -49,12 +63,19 @@ class SharedStore:
                 self._map = mmap.mmap(file.fileno(), length)
             except (OSError, ValueError) as error:
                 raise DataError(f"{self.path}: cannot be mapped ({error}); remove the file") from None
-        magic, found, self.seed = _HEADER.unpack_from(self._map)
+        magic, found, self.seed, _ = _HEADER.unpack_from(self._map)
         if magic != _MAGIC or found != slots:
             self._map.close()
             raise DataError(f"{self.path}: not a rate table of {slots} slots; remove the file, or give another path")
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
         self._slot_mask = slots - 1
+        self._mine: dict[int, int] = {}
+        self._writer = 0
+        self._name_writer()
+        _stores.add(self)
+
+    def _name_writer(self) -> None:
+        self._writer = (os.getpid() & 63) << 9
 
     def _open(self, length: int, slots: int) -> BinaryIO:
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -65,14 +86,16 @@ class SharedStore:
             except FileNotFoundError:
                 self._create(length, slots)
                 continue
-            if os.fstat(file.fileno()).st_size == length:
-                return file
             status = os.fstat(file.fileno())
-            ours = stat.S_ISREG(status.st_mode) and _MAGIC.startswith(file.read(len(_MAGIC)))
-            file.close()
-            if not ours:
+            head = file.read(_HEADER.size) if stat.S_ISREG(status.st_mode) else b"not a file"
+            if not _MAGIC.startswith(head[: len(_MAGIC)]):
+                file.close()
                 raise DataError(f"{self.path}: not a rate table, and not overwritten; give another path")
-            # Another size, or cut short: start again beside it; workers that map the old one keep it.
+            if status.st_size == length and _HEADER.unpack(head)[3] == _boot_id():
+                return file
+            # Another size, cut short, or of another boot, whose clock was another: start again beside it. Workers that map the old
+            # one keep it.
+            file.close()
             self.path.unlink(missing_ok=True)
         raise DataError(f"{self.path}: other processes keep replacing it with a table of another size; give each site its own store path")
 
@@ -81,7 +104,7 @@ class SharedStore:
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b") as file:
-                file.write(_HEADER.pack(_MAGIC, slots, os.urandom(32)))
+                file.write(_HEADER.pack(_MAGIC, slots, os.urandom(32), _boot_id()))
                 # Real blocks, not a hole: writing to a hole of a full disk kills the process (SIGBUS).
                 file.write(bytes(_PAGE - _HEADER.size))
                 file.writelines(bytes(65_536) for _ in range((length - _PAGE) // 65_536))
@@ -97,50 +120,63 @@ class SharedStore:
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count one request; see RateStore."""
-        words = self._words
+        words, mark, lost = self._words, key & 0x1FF | self._writer, TRIES
         at = (key >> 16 & self._slot_mask) << 1
         if words[at] != key:
             at = self._find(key, at)
             if at < 0:
                 at = self._take(key, ~at, now)
-                words[at + 1] = (now + interval) << 16 | key & 0x7FFF
-                return 0
         at += 1
-        state = words[at]
-        mark = key & 0x7FFF
-        tat = state >> 16
-        if state & 0x7FFF != mark or tat < now:
-            tat = now
-        elif state & 0x8000:
-            if tat - now <= hold:
-                return tat - now
-            tat = now
-        elif tat > now + tolerance:
-            tat = now
-        wait = tat + interval - now - tolerance
-        if wait <= 0:
-            words[at] = (tat + interval) << 16 | mark
-            return 0
-        if hold:
-            words[at] = (now + hold) << 16 | 0x8000 | mark
-            return hold
-        return wait
+        while True:
+            state = words[at]
+            tat = state >> 16
+            if (state ^ mark) & 0x1FF:
+                tat = 0  # the slot was another key's a moment ago
+            elif state & 0x8000:
+                if now < tat <= now + hold + SLACK:
+                    return tat - now
+                tat = 0
+            known = self._mine.get(key)
+            if known is not None and tat < known <= now + tolerance + SLACK:
+                tat = known  # a worker that stood still has put an old time back
+            if tat < now or tat > now + tolerance + SLACK:
+                tat = now
+            due = tat + interval
+            wait = due - now - tolerance
+            if wait > 0:
+                if hold:
+                    words[at] = (now + hold) << 16 | 0x8000 | mark
+                    return hold
+                return wait
+            new = due << 16 | mark
+            if words[at] != state and lost:
+                lost -= 1
+                continue
+            words[at] = new
+            if tat > now:  # in use: remember
+                if len(self._mine) >= REMEMBERED:
+                    self._mine = {}
+                self._mine[key] = due
+            seen = words[at]
+            if seen == new or seen >> 16 > due or seen & 0x8000 or not lost:
+                return 0
+            lost -= 1  # another worker wrote at the same moment, from the same state: our request is not in it
 
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """What ``hit`` would return, without counting."""
         words = self._words
         first = (key >> 16 & self._slot_mask) << 1
-        for at in range(first, first + 2 * NEIGHBOURHOOD, 2):
-            if words[at] == key:
-                state = words[at + 1]
-                tat = state >> 16
-                if state & _MARK != key & _MARK or tat < now:
-                    return 0
-                if state & _HELD:
-                    return tat - now if tat - now <= hold else 0
-                wait = tat + interval - now - tolerance if tat <= now + tolerance else 0
-                return max(0, wait)
-        return 0
+        at = first if words[first] == key else self._find(key, first)
+        if at < 0:
+            return 0
+        state = words[at + 1]
+        tat = state >> 16
+        if (state ^ key) & _MARK or tat < now:
+            return 0
+        if state & _HELD:
+            return tat - now if tat <= now + hold + SLACK else 0
+        wait = tat + interval - now - tolerance if tat <= now + tolerance + SLACK else 0
+        return max(0, wait)
 
     def _find(self, key: int, first: int) -> int:
         """The slot of a key in its neighbourhood; the complement of ``first`` when it has none."""
@@ -150,12 +186,13 @@ class SharedStore:
     def _take(self, key: int, first: int, now: int) -> int:
         """A slot for a new key: a free or expired one, else the one whose state ends first."""
         states = _NEIGHBOURS.unpack_from(self._map, _PAGE + first * 8)[1::2]
-        best, least = 0, 1 << 64
+        best, least, latest = 0, 1 << 64, now + LONGEST
         for number, state in enumerate(states):
+            if not now < state >> 16 < latest:
+                best = number
+                break
             if state < least:
                 best, least = number, state
-                if state >> 16 <= now:
-                    break
         at = first + 2 * best
         self._words[at + 1] = 0
         self._words[at] = key
@@ -165,3 +202,23 @@ class SharedStore:
         """Let go of the file; it stays for the other workers."""
         self._words.release()
         self._map.close()
+
+
+def _boot_id() -> bytes:
+    """What tells this boot of the machine from others, 36 bytes; zeros where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()[:36].ljust(36, b"\0")
+    except OSError:
+        return bytes(36)
+
+
+_stores: weakref.WeakSet[SharedStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in _stores:
+        store._name_writer()  # a forked worker is a writer of its own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
