@@ -3,16 +3,15 @@
 After a header page the file is slots of two 8-byte words: the key, and its state. Words are read and written whole (an
 aligned 8-byte copy), so a reader sees an old word or a new one, never half of each.
 
-    state = time in us << 16 | held << 15 | writer << 9 | key & 0x1FF
+    state = time in us << 16 | held << 15 | contended << 14 | writer << 9 | key & 0x1FF
 
 Time is the TAT (see ``signals/rate``), or for a held key the time at which it is let in again. A time further ahead than the rule
 allows comes from another boot of the machine, and counts as fresh. The key's bits tell a state that belongs to the key which lay
-here a moment ago. There is no compare-and-swap in plain Python; what replaces it, measured by the bench:
+here a moment ago.
 
-- a state that has changed since it was read is read again before anything is written;
-- a write that another worker's write has replaced, from the same state (the writer tells), counts once more;
-- each process remembers the latest TAT of the keys it finds in use, since a worker that the scheduler stopped between reading
-  and writing puts an old one back when it goes on.
+There is no compare-and-swap in plain Python, so a worker looks before and after it writes whether another one wrote in between.
+When it did, the key is marked as contended, and from then on, until it has been idle, whoever counts it takes a lock on its slot
+(of the operating system's, which lets go when a process dies): 1 us more, for those few keys alone.
 """
 
 from __future__ import annotations
@@ -23,9 +22,15 @@ import stat
 import struct
 import weakref
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 
 from ..errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, so contended keys admit a few too many
+    fcntl = None  # type: ignore[assignment]
 
 _MAGIC = b"CGRATES2"
 _HEADER = struct.Struct("<8sQ32s36s")
@@ -36,16 +41,15 @@ NEIGHBOURHOOD = 8
 # Native words, so that each is copied whole.
 _NEIGHBOURS = struct.Struct(f"{2 * NEIGHBOURHOOD}Q")
 _HELD = 0x8000
+_CONTENDED = 0x4000
 _MARK = 0x1FF
 
 SLACK = 60_000_000
 """Microseconds by which another worker's clock reading may be ahead of ours: it was taken later, or we were stopped since."""
 LONGEST = 31 * 86_400_000_000 + SLACK
 """The longest time that a policy can name, in us; what lies further ahead is another boot's."""
-TRIES = 16
-"""How often a request is counted again when other workers write at the same moment."""
-REMEMBERED = 4096
-"""Keys in use that a process remembers."""
+LOCK_WAIT = 0.02
+"""Seconds that a request waits for a contended key at most."""
 
 
 class SharedStore:
@@ -58,7 +62,8 @@ class SharedStore:
         slots = 1 << (size // 16).bit_length() - 1
         # The last neighbourhood runs past the last slot instead of wrapping around; the header page hides in the rest.
         length = _PAGE + (slots + NEIGHBOURHOOD) * 16
-        with self._open(length, slots) as file:  # the mapping holds on by itself
+        with self._open(length, slots) as file:
+            self._fd = os.dup(file.fileno())  # for the locks; the mapping holds on by itself
             try:
                 self._map = mmap.mmap(file.fileno(), length)
             except (OSError, ValueError) as error:
@@ -69,13 +74,12 @@ class SharedStore:
             raise DataError(f"{self.path}: not a rate table of {slots} slots; remove the file, or give another path")
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
         self._slot_mask = slots - 1
-        self._mine: dict[int, int] = {}
         self._writer = 0
         self._name_writer()
         _stores.add(self)
 
     def _name_writer(self) -> None:
-        self._writer = (os.getpid() & 63) << 9
+        self._writer = (os.getpid() & 31) << 9
 
     def _open(self, length: int, slots: int) -> BinaryIO:
         flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -120,47 +124,78 @@ class SharedStore:
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count one request; see RateStore."""
-        words, mark, lost = self._words, key & 0x1FF | self._writer, TRIES
+        words = self._words
         at = (key >> 16 & self._slot_mask) << 1
         if words[at] != key:
             at = self._find(key, at)
             if at < 0:
                 at = self._take(key, ~at, now)
         at += 1
-        while True:
+        state = words[at]
+        if state & 0x4000:
+            return self._careful(at, key, now, interval, tolerance, hold)
+        mark = key & 0x1FF
+        tat = state >> 16
+        if state & 0x1FF != mark or tat < now:
+            tat = now
+        elif state & 0x8000:
+            if tat <= now + hold + SLACK:
+                return tat - now
+            tat = now
+        elif tat > now + tolerance + SLACK:
+            tat = now
+        wait = tat + interval - now - tolerance
+        if wait > 0:
+            if hold:
+                words[at] = (now + hold) << 16 | 0x8000 | mark
+            return hold or wait
+        new = (tat + interval) << 16 | self._writer | mark
+        if words[at] == state:
+            words[at] = new
+            if words[at] == new:
+                return 0
+        return self._careful(at, key, now, interval, tolerance, hold)
+
+    def _careful(self, at: int, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """``hit`` for a contended key: under its lock, and leaving the mark on as long as the key is in use."""
+        words, locked = self._words, self._lock(at)
+        try:
             state = words[at]
             tat = state >> 16
-            if (state ^ mark) & 0x1FF:
-                tat = 0  # the slot was another key's a moment ago
-            elif state & 0x8000:
-                if now < tat <= now + hold + SLACK:
-                    return tat - now
-                tat = 0
-            known = self._mine.get(key)
-            if known is not None and tat < known <= now + tolerance + SLACK:
-                tat = known  # a worker that stood still has put an old time back
-            if tat < now or tat > now + tolerance + SLACK:
+            if (state ^ key) & _MARK or tat < now:
                 tat = now
-            due = tat + interval
-            wait = due - now - tolerance
-            if wait > 0:
-                if hold:
-                    words[at] = (now + hold) << 16 | 0x8000 | mark
-                    return hold
-                return wait
-            new = due << 16 | mark
-            if words[at] != state and lost:
-                lost -= 1
-                continue
-            words[at] = new
-            if tat > now:  # in use: remember
-                if len(self._mine) >= REMEMBERED:
-                    self._mine = {}
-                self._mine[key] = due
-            seen = words[at]
-            if seen == new or seen >> 16 > due or seen & 0x8000 or not lost:
+            elif state & _HELD:
+                if tat <= now + hold + SLACK:
+                    return tat - now
+                tat = now
+            elif tat > now + tolerance + SLACK:
+                tat = now
+            wait = tat + interval - now - tolerance
+            if wait <= 0:
+                words[at] = (tat + interval) << 16 | (_CONTENDED if tat > now else 0) | self._writer | key & _MARK
                 return 0
-            lost -= 1  # another worker wrote at the same moment, from the same state: our request is not in it
+            if hold:
+                words[at] = (now + hold) << 16 | _HELD | key & _MARK
+            return hold or wait
+        finally:
+            if locked:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN, 8, _PAGE + at * 8)
+
+    def _lock(self, at: int) -> bool:
+        """Lock a slot; False where that cannot be done, or takes longer than a request may wait (its holder has been stopped)."""
+        if fcntl is None or self._fd < 0:
+            return False
+        until = 0.0
+        while True:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 8, _PAGE + at * 8)
+                return True
+            except OSError:
+                if not until:
+                    until = monotonic() + LOCK_WAIT
+                elif monotonic() > until:
+                    return False
+                os.sched_yield()  # the holder needs a processor
 
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """What ``hit`` would return, without counting."""
@@ -200,6 +235,9 @@ class SharedStore:
 
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
         self._words.release()
         self._map.close()
 
