@@ -17,6 +17,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from .errors import DataError
 from .mmdb import Interval, intervals
 from .paths import private_dir
 from .policy.ruleset import AddressSet
@@ -78,7 +79,10 @@ def _digest(sets: Sequence[AddressSet], asn: str | None, country: str | None) ->
         state.update("\n".join(one.cidrs).encode())
     for file in (asn, country):
         if file:
-            found = os.stat(file)
+            try:
+                found = os.stat(file)
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror}); check the name, or remove it from data:") from None
             state.update(repr((os.path.abspath(file), found.st_size, found.st_mtime_ns)).encode())
     return state.hexdigest()
 
@@ -232,6 +236,8 @@ def _mapped(path: Path) -> AddressTable | None:
             size = header["lengths"][name] * array(kind).itemsize
             parts[name] = view[at : at + size].cast(kind)  # type: ignore[call-overload]
             at += size + -size % 8
+        if at != len(view) or header["order"] != sys.byteorder or len(parts["v4_index"]) != 65_537:
+            return None  # cut short, or another machine's
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return AddressTable(header, parts, mapped)

@@ -113,7 +113,7 @@ PLAIN_TAGS.feed(refuse(BLOCK, "text/html", "GET")[2].decode())
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_rule_and_no_reason_becomes_markup(rule: str, reason: str) -> None:
     for extra in ("", "<script>alert(1)</script>", '"><img src=x onerror=y>', "{0}{title}", "%s"):
-        decision = Decision(action=Action.BLOCK, rule=f"r{rule}{extra}", reason=reason + extra)
+        decision = Decision(action=Action.BLOCK, rule=f"r{rule}{extra}", reason=f"as {reason}{extra}")
         tags = Tags()
         tags.feed(refuse(decision, "text/html", "GET")[2].decode())
         assert tags.seen == PLAIN_TAGS.seen

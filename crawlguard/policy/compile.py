@@ -12,7 +12,7 @@ from ..request import RequestView
 from ..signals.headers import fingerprint
 from ..signals.match import RegexSet, path_test, text_test
 from ..signals.rate import Window, mix
-from ..signals.ua import Agent, UserAgentIndex
+from ..signals.ua import Agent, UserAgentIndex, folded
 from . import conditions as c
 from .check import agents_of, missing_data, networks_of, window_key
 from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
@@ -140,11 +140,11 @@ class _Compiler:
                 bit = self._new_bit()
                 self.known[key] = Static(bit)
                 if kind == "contains":
-                    self.literals += [(v.lower(), bit) for v in values]
+                    self.literals += [(v, bit) for v in values]
                 elif kind == "regex":
                     self.regexes += [(v, bit) for v in values]
                 else:
-                    self.ua_tests.append((bit, text_test(kind, [v.lower() for v in values], fold=False)))
+                    self.ua_tests.append((bit, text_test(kind, [folded(v) for v in values], fold=False)))
             terms.append(self.known[key])
         if when.missing is not None:
             self.no_ua_bit = self.no_ua_bit or self._new_bit()

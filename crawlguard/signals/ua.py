@@ -7,7 +7,7 @@ conditions. Nothing here can backtrack, so a hostile string costs what its lengt
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ahocorasick
 
@@ -93,20 +93,26 @@ class Agent:
         return self.category in AI_CATEGORIES
 
 
+def folded(text: str) -> str:
+    """A text as it looks in a User-Agent that has been lower-cased and read as latin-1: clients send UTF-8, a few of them."""
+    return text.encode("utf-8", "replace").lower().decode("latin-1")
+
+
 class UserAgentIndex:
     """All agents' patterns and all of a policy's UA literals in one automaton."""
 
     __slots__ = ("_automaton", "agents")
 
     def __init__(self, agents: Sequence[Agent], literals: Iterable[tuple[str, int]] = ()) -> None:
-        """``literals``: pairs of (lower-case literal, bit), found anywhere in the string, whatever surrounds them."""
+        """``literals``: pairs of (literal, bit), found anywhere in the string, whatever surrounds them."""
         self.agents = tuple(agents)
         words: dict[str, list[tuple[int, Pattern | None]]] = {}
         for number, agent in enumerate(self.agents):
             for pattern in agent.user_agent:
-                words.setdefault(pattern.token.lower(), []).append((number, pattern))
+                seen = pattern if pattern.token.isascii() else replace(pattern, token=pattern.token.encode().decode("latin-1"))
+                words.setdefault(folded(pattern.token), []).append((number, seen))
         for literal, bit in literals:
-            words.setdefault(literal, []).append((bit, None))
+            words.setdefault(folded(literal), []).append((bit, None))
         self._automaton = ahocorasick.Automaton()
         for word, entries in words.items():
             self._automaton.add_word(word, (len(word), tuple(entries)))

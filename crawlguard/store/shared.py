@@ -136,7 +136,7 @@ class SharedStore:
             return self._careful(at, key, now, interval, tolerance, hold)
         mark = key & 0x1FF
         tat = state >> 16
-        if state & 0x1FF != mark or tat < now:
+        if state & 0x1FF != mark or tat <= now:
             tat = now
         elif state & 0x8000:
             if tat <= now + hold + SLACK:
@@ -162,7 +162,7 @@ class SharedStore:
         try:
             state = words[at]
             tat = state >> 16
-            if (state ^ key) & _MARK or tat < now:
+            if (state ^ key) & _MARK or tat <= now:
                 tat = now
             elif state & _HELD:
                 if tat <= now + hold + SLACK:
@@ -206,7 +206,7 @@ class SharedStore:
             return 0
         state = words[at + 1]
         tat = state >> 16
-        if (state ^ key) & _MARK or tat < now:
+        if (state ^ key) & _MARK or tat <= now:
             return 0
         if state & _HELD:
             return tat - now if tat <= now + hold + SLACK else 0
