@@ -10,7 +10,7 @@ from ..signals.ua import CATEGORIES, Agent, Pattern
 from .conditions import All, Condition, HeaderName, When
 from .nodes import Node, Place
 from .problems import problem
-from .types import INVALID, Choice, Cidr, Duration, Field, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
+from .types import INVALID, Choice, Cidr, Duration, Field, FileName, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
 
 VERSION = 1
 RESERVED_ACTIONS = frozenset(("challenge", "tarpit", "decoy"))
@@ -338,11 +338,11 @@ def pattern(raw: str | dict[str, Any]) -> Pattern:
     )
 
 
-class _Placed(Text):
+class _Placed(FileName):
     """A text with the place where it stood."""
 
     def read(self, node: Node, report: Report) -> Any:
-        text = Text.read(self, node, report)
+        text = FileName.read(self, node, report)
         return text if text is INVALID else (text, node.place)
 
 
@@ -401,7 +401,7 @@ NETWORK = Record(
         "cidrs": Field(Many(Cidr(), unique=False), "Addresses and CIDRs."),
         "asns": Field(Many(Integer(1, 4_294_967_294, "AS")), "Autonomous system numbers."),
         "tags": Field(Many(Name()), "Words by which several networks are named at once."),
-        "file": Field(Text("a file name", 500), "A file with one address or CIDR a line, # for comments."),
+        "file": Field(FileName("a file name", 500), "A file with one address or CIDR a line, # for comments."),
         "name": Field(Name()),
         "operator": Field(Text("an operator", 80)),
         "agents": Field(Many(Text(limit=80)), "Agents of the catalogue that come from here."),
@@ -421,14 +421,14 @@ def _store(node: Node, report: Report) -> Any:
 
 
 def _log(node: Node, report: Report) -> Any:
-    to = Text("a log target", 500).read(node, report)
+    to = FileName("a log target", 500).read(node, report)
     return to if to is INVALID else Log(to)
 
 
 POLICY: dict[str, Field] = {
     "version": Field(Integer(1, 1_000), "The version of the policy language: 1."),
     "mode": Field(Choice(("enforce", "shadow")), "shadow: decide and log, never act."),
-    "include": Field(Many(Text("a file name", 500)), "Further policies: builtin:NAME, files, globs. Their rules come after this file's."),
+    "include": Field(Many(FileName("a file name", 500)), "Further policies: builtin:NAME, files, globs. Their rules come after this file's."),
     "disable": Field(Many(Name()), "Ids of included rules to leave out."),
     "client_ip": Field(
         Record(
@@ -453,7 +453,7 @@ POLICY: dict[str, Field] = {
             "'store'",
             {
                 "kind": Field(Choice(("shared", "memory")), "shared: all workers of this host. memory: each process alone."),
-                "path": Field(Text("a file name", 500), "Where the shared table lies."),
+                "path": Field(FileName("a file name", 500), "Where the shared table lies."),
                 "size": Field(Integer(65_536, 1 << 32), "Bytes of the shared table."),
             },
             lambda place, **kw: Store(**kw),
@@ -465,7 +465,7 @@ POLICY: dict[str, Field] = {
     "log": Field(
         Record(
             "'log'",
-            {"to": Field(Text("a log target", 500), "off, logging, or a file's path."), "sample": Field(Share(), "The share of plain allows to log as well.")},
+            {"to": Field(FileName("a log target", 500), "off, logging, or a file's path."), "sample": Field(Share(), "The share of plain allows to log as well.")},
             lambda place, **kw: Log(**kw),
             shorthand=_log,
             shorthand_schema=Text().schema(),

@@ -77,6 +77,19 @@ class Text:
         return {"type": ["string", "number"] if self.what != "a text" else "string", "maxLength": self.limit, **shape}
 
 
+class FileName(Text):
+    """A file's name, or a glob: a text that the operating system can take."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = Text.read(self, node, report)
+        if isinstance(text, str) and any(ord(c) < 32 for c in text):
+            report(
+                problem("CG007", node.place, f"{self.what} holds a control character", "write the name on one line, in plain characters")
+            )
+            return INVALID
+        return text
+
+
 @dataclass(eq=False, repr=False)
 class Name:
     """An id: letters, digits, ``_ - .``; so that it can stand in a log, a header and a file name."""
