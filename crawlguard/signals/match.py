@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from urllib.parse import unquote
 
 # Room for RE2's automata. Past it RE2 gives up on a set, so it is generous; it is filled only as far as patterns need.
 RE2_MEMORY = 64 << 20
@@ -78,9 +79,12 @@ def text_test(kind: str, values: Sequence[str], *, fold: bool) -> Callable[[str]
 
 
 def path_test(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A test of a path against robots.txt patterns (RFC 9309 2.2.3): a prefix, ``*`` for anything, ``$`` for the end."""
-    prefixes = tuple(p for p in patterns if "*" not in p and not p.endswith("$"))
-    exact = frozenset(p[:-1] for p in patterns if "*" not in p and p.endswith("$"))
+    """A test of a decoded path against robots.txt patterns (RFC 9309 2.2.3): a prefix, ``*`` for anything, ``$`` for the end.
+
+    Percent-encoding in a pattern means what it decodes to (2.2.2), so ``%2A`` and ``%24`` are a plain star and dollar.
+    """
+    prefixes = tuple(unquote(p) for p in patterns if "*" not in p and not p.endswith("$"))
+    exact = frozenset(unquote(p[:-1]) for p in patterns if "*" not in p and p.endswith("$"))
     wild = [_wildcard(p) for p in patterns if "*" in p]
 
     def test(path: str) -> bool:
@@ -92,7 +96,7 @@ def path_test(patterns: Sequence[str]) -> Callable[[str], bool]:
 def _wildcard(pattern: str) -> Callable[[str], bool]:
     """Greedy from the left, the last piece from the right when ``$`` ends it: linear, never a regex."""
     anchored = pattern.endswith("$")
-    first, *pieces = (pattern[:-1] if anchored else pattern).split("*")
+    first, *pieces = map(unquote, (pattern[:-1] if anchored else pattern).split("*"))
     last = pieces.pop() if anchored else ""
 
     def test(path: str) -> bool:

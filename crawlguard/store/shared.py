@@ -126,10 +126,14 @@ class SharedStore:
         """Count one request; see RateStore."""
         words = self._words
         at = (key >> 16 & self._slot_mask) << 1
-        if words[at] != key:
-            at = self._find(key, at)
-            if at < 0:
-                at = self._take(key, ~at, now)
+        there = words[at]
+        if there != key:
+            if there:
+                at = self._find(key, at)
+                if at < 0:
+                    at = self._take(key, ~at, now)
+            else:  # never used: slots fill up from a key's own, so it lies nowhere else
+                words[at] = key
         at += 1
         state = words[at]
         if state & 0x4000:
@@ -229,8 +233,9 @@ class SharedStore:
             if state < least:
                 best, least = number, state
         at = first + 2 * best
-        self._words[at + 1] = 0
-        self._words[at] = key
+        if self._words[at] != key:  # another worker may have taken it for the same key, and counted already
+            self._words[at + 1] = 0
+            self._words[at] = key
         return at
 
     def close(self) -> None:

@@ -1,0 +1,65 @@
+"""``python -m tests.bench [--json FILE] [--peers PYTHON] [--only WORD]``: all budgets in one run, one table.
+
+Exit code 1 when a budget is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers into this file")
+    parser.add_argument("--peers", help="the Python of an environment with the other guards; measures them too")
+    parser.add_argument("--only", default="", help="only the groups whose name holds this word")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="crawlguard-bench-") as state:
+        os.environ["CRAWLGUARD_STATE_DIR"] = state
+        return run(chosen.json, chosen.peers, chosen.only)
+
+
+def run(target: Path | None, peers: str | None, only: str) -> int:
+    """Measure, print, write; the exit code."""
+    from .gthread import beside_a_busy_thread
+    from .inprocess import doors, long_lists, many_patterns
+    from .processes import import_time, memory, shared_table
+    from .table import budgets
+
+    groups = (doors, beside_a_busy_thread, long_lists, many_patterns, shared_table, import_time, memory)
+    rows = []
+    for group in groups:
+        if only in group.__name__:
+            print(f"measuring {group.__name__} ...", file=sys.stderr, flush=True)
+            rows += list(group())
+    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs\n\n{budgets(rows)}")
+    found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "rows": [row.as_dict() for row in rows]}
+    if peers and only in "peers":
+        found["peers"] = beside_others(peers)
+    if target:
+        target.write_text(json.dumps(found, indent=2) + "\n")
+    return int(any(row.verdict == "MISSED" for row in rows))
+
+
+def beside_others(python: str) -> Any:
+    """What the other guards cost, measured by a Python that has them."""
+    print("measuring peers ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "peers.json"
+        done = subprocess.run([python, "-m", "tests.bench.peers", "--json", str(target)], check=False, cwd=Path(__file__).parents[2])
+        if done.returncode or not target.exists():
+            print(f"the peers could not be measured: {python} ended with {done.returncode}")
+            return None
+        return json.loads(target.read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
