@@ -116,7 +116,8 @@ class _Live:
         self.old_uas: dict[bytes | None, UaFacts] = {}
         self.clients: dict[object, Client] = {}
         self.old_clients: dict[object, Client] = {}
-        self.peers: dict[str, tuple[bytes | None, bool, bool]] = {}
+        # The peers that do not speak for themselves: packed address (None: a unix socket), and whether they are believed.
+        self.proxies: dict[str, tuple[bytes | None, bool]] = {}
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of a User-Agent that is not in the young generation."""
@@ -126,21 +127,13 @@ class _Live:
             known = self.uas.get(key)
             if known is not None:
                 return known
-        facts = self.old_uas.get(key) or self.ruleset.user_agent(key)
+        facts = self.old_uas.get(key)
+        if facts is None:
+            facts = self.ruleset.user_agent(key)
         if len(self.uas) >= GENERATION:
             self.old_uas, self.uas = self.uas, {}
         self.uas[key] = facts
         return facts
-
-    def peer(self, text: str) -> tuple[bytes | None, bool, bool]:
-        """A peer's packed address (None: a unix socket), whether headers must be looked at to know the client, and believed."""
-        known = self.peers.get(text)
-        if known is None:
-            packed = parse_ip(text)
-            known = packed, self.resolver.needs_headers(packed), self.resolver.is_trusted(packed)
-            if known[1] and len(self.peers) < GENERATION:  # the site's own proxies: they send every request
-                self.peers[text] = known
-        return known
 
     def client(self, key: object, packed: bytes | None) -> Client:
         """The facts of a client; ``key`` is what it is cached under."""
@@ -282,15 +275,21 @@ class Guard:
 
     def _client(self, live: _Live, view: RequestView) -> Client:
         """The client of a request whose peer is not in the young generation, or does not speak for itself."""
-        peer, behind, trusted = live.peer(view.peer)
-        if not behind:
-            return live.client(view.peer, peer)
+        known = live.proxies.get(view.peer)
         resolver = live.resolver
+        if known is None:
+            peer = parse_ip(view.peer)
+            if not resolver.needs_headers(peer):
+                return live.client(view.peer, peer)
+            known = peer, resolver.is_trusted(peer)
+            if len(live.proxies) < GENERATION:
+                live.proxies[view.peer] = known
+        peer, trusted = known
         values = view.values(resolver.header)
         if trusted and len(values) == 1:  # most visitors come again, and their header with them
-            known = live.clients.get(values[0])
-            if known is not None:
-                return known
+            client = live.clients.get(values[0])
+            if client is not None:
+                return client
         forwarding = bool(values) or (not resolver.configured and any(name in FORWARDING for name, _ in view.headers))
         packed = resolver.resolve(peer, values, forwarding)
         if packed is None:

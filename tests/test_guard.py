@@ -239,7 +239,7 @@ def stranger(rng: random.Random) -> tuple[bytes, str]:
 
 def sizes(guard: Guard) -> list[int]:
     live = guard._live
-    return [len(c) for c in (live.uas, live.old_uas, live.clients, live.old_clients, live.peers)]
+    return [len(c) for c in (live.uas, live.old_uas, live.clients, live.old_clients, live.proxies)]
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["direct", "behind a proxy"])

@@ -137,7 +137,7 @@ class Ruleset:
         numbers, mask = self.index.find(raw)
         for number in numbers:
             mask |= self.agent_masks[number]
-        if self.no_ua_bit and not raw.strip():
+        if self.no_ua_bit and (not raw or raw.isspace()):
             mask |= self.no_ua_bit
         if self.ua_tests:
             text = raw.lower().decode("latin-1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from struct import Struct
 
 US = 1_000_000
 """Microseconds in a second."""
@@ -18,6 +19,7 @@ SUBNET_V4, SUBNET_V6 = 3, 6
 an IPv6 /64 (RFC 6177: the least that one customer gets)."""
 
 _MASK = (1 << 64) - 1
+_THREE = Struct("<3Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,8 @@ class Keyer:
         else:
             state.update(packed[:SUBNET_V6])
             rest = packed[6] << 8 | packed[7]
-        digest = int.from_bytes(state.digest(), "little")
-        start, step = digest >> 64, digest >> 128
-        return start + rest * (step | 1) & _MASK or 1, digest & _MASK or 1
+        subnet, start, step = _THREE.unpack(state.digest())
+        return start + rest * (step | 1) & _MASK or 1, subnet or 1
 
 
 def mix(parts: Sequence[int]) -> int:

@@ -101,7 +101,7 @@ def folded(text: str) -> str:
 class UserAgentIndex:
     """All agents' patterns and all of a policy's UA literals in one automaton."""
 
-    __slots__ = ("_automaton", "agents")
+    __slots__ = ("_automaton", "_empty", "agents")
 
     def __init__(self, agents: Sequence[Agent], literals: Iterable[tuple[str, int]] = ()) -> None:
         """``literals``: pairs of (literal, bit), found anywhere in the string, whatever surrounds them."""
@@ -117,13 +117,14 @@ class UserAgentIndex:
         for word, entries in words.items():
             self._automaton.add_word(word, (len(word), tuple(entries)))
         self._automaton.make_automaton()
+        self._empty = not words
 
     def find(self, raw: bytes) -> tuple[tuple[int, ...], int]:
         """The numbers of the agents that ``raw`` (cut to MAX_UA) names, the primary one first, and the bits of its literals.
 
         Primary is the longest token, then the leftmost: ``Googlebot-Image`` before ``Googlebot``.
         """
-        if not self._automaton:
+        if self._empty:
             return (), 0
         low = raw.lower().decode("latin-1")
         text, bits = "", 0

@@ -92,10 +92,10 @@ class SharedStore:
                 continue
             status = os.fstat(file.fileno())
             head = file.read(_HEADER.size) if stat.S_ISREG(status.st_mode) else b"not a file"
-            if not _MAGIC.startswith(head[: len(_MAGIC)]):
+            if not _MAGIC[:7].startswith(head[:7]):  # a table of another version is ours too
                 file.close()
                 raise DataError(f"{self.path}: not a rate table, and not overwritten; give another path")
-            if status.st_size == length and _HEADER.unpack(head)[3] == _boot_id():
+            if status.st_size == length and head.startswith(_MAGIC) and _HEADER.unpack(head)[3] == _boot_id():
                 return file
             # Another size, cut short, or of another boot, whose clock was another: start again beside it. Workers that map the old
             # one keep it.
