@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ..decision import ALLOW, Action, Decision
 from ..request import RequestView
@@ -60,8 +61,7 @@ class Client:
 UNKNOWN_CLIENT = Client(None, UNKNOWN_ADDRESS | UNKNOWN_ASN | UNKNOWN_COUNTRY)
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSet:
+class AddressSet(NamedTuple):
     """A bit and the addresses that carry it: what ``ipdb`` makes a table of."""
 
     bit: int
@@ -70,8 +70,7 @@ class AddressSet:
     countries: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledRule:
+class CompiledRule(NamedTuple):
     """One rule, ready to run. ``inactive`` says why a rule takes no part, "" when it does."""
 
     id: str
@@ -95,8 +94,7 @@ class CompiledRule:
         return replace(decision, tags=tags, shadow=shadow, score=score) if tags or shadow or score else decision
 
 
-@dataclass(frozen=True, slots=True)
-class RuleVerdict:
+class RuleVerdict(NamedTuple):
     """What one rule said in ``explain``: matched, not matched, unknown, not reached or inactive."""
 
     rule: str

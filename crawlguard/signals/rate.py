@@ -7,9 +7,9 @@ again. ``requests: N, within: T`` is a burst of N, refilled evenly over T.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
+from typing import NamedTuple
 
 US = 1_000_000
 """Microseconds in a second."""
@@ -22,8 +22,7 @@ _MASK = (1 << 64) - 1
 _THREE = Struct("<3Q")
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One limit in GCRA's terms: a request every ``interval`` us, with ``tolerance`` us of burst in hand."""
 
     requests: int
