@@ -10,7 +10,7 @@ from .decision import Action, Decision
 from .errors import ConfigError, CrawlGuardError, DataError, PolicyError
 from .guard import Guard
 from .loader import load_policy
-from .policy.schema import Policy
+from .policy.model import Policy
 from .request import RequestView
 from .views import exempt, strict
 

@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Unpack
 
 from .decision import Action, Decision
-from .guard import Guard, Settings
+from .guard import Guard
 from .marks import Marks
-from .policy.schema import Policy
+from .policy.model import Policy
 from .refusal import refuse
 from .request import RequestView
+from .settings import Settings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -17,8 +17,9 @@ from typing import Any
 
 from .errors import PolicyError, Problem
 from .paths import private_dir
+from .policy.entries import AGENT, NETWORK
+from .policy.model import Network
 from .policy.nodes import Place
-from .policy.schema import AGENT, NETWORK, Network
 from .policy.types import Field, Many, Record
 from .signals.ua import Agent, Pattern, UserAgentIndex
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from .client_ip import format_ip
 from .decision import ALLOW, Decision
 from .paths import private_dir
+from .policy.model import Log
 from .policy.ruleset import Client, UaFacts
-from .policy.schema import Log
 from .request import RequestView
 from .signals.headers import fingerprint
 from .signals.rate import SUBNET_V4, SUBNET_V6

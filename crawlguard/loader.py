@@ -17,9 +17,10 @@ from .mmdb import probe
 from .paths import MAX_BYTES
 from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
+from .policy.model import VERSION, Log, Network, Policy, Rule, Store
 from .policy.nodes import Node, Place
 from .policy.problems import problem
-from .policy.schema import DOCUMENT, RULE, VERSION, Log, Network, Policy, Rule, Store
+from .policy.schema import DOCUMENT, RULE
 from .policy.types import INVALID, Cidr, closest
 from .signals.ua import Agent
 

@@ -13,9 +13,10 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar, Unpack
 
-from .guard import Guard, Settings
+from .guard import Guard
 from .marks import EXEMPT, STRICT, Marks
-from .policy.schema import Policy
+from .policy.model import Policy
+from .settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -14,11 +14,12 @@ from http import HTTPStatus
 from typing import Any, Unpack
 
 from .decision import Action, Decision
-from .guard import Guard, Settings
+from .guard import Guard
 from .marks import Marks
-from .policy.schema import Policy
+from .policy.model import Policy
 from .refusal import refuse
 from .request import EnvironView
+from .settings import Settings
 
 Environ = dict[str, Any]
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

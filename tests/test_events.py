@@ -25,8 +25,8 @@ from crawlguard.client_ip import parse_ip
 from crawlguard.decision import ALLOW
 from crawlguard.events import Counters, EventLog, Once, Privacy
 from crawlguard.loader import parse_policy
+from crawlguard.policy.model import Log
 from crawlguard.policy.ruleset import Client, UaFacts
-from crawlguard.policy.schema import Log
 
 CRAWLER = b"Mozilla/5.0 (compatible; GPTBot/1.4; +https://openai.com/gptbot)"
 KEYS = {"time", "client", "agent", "method", "path", "fingerprint", "tags", "rule", "action", "shadow", "status", "retry_after", "reason"}

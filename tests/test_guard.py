@@ -19,9 +19,10 @@ from crawlguard import guard as guard_module
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiDoor
 from crawlguard.client_ip import ClientResolver, parse_ip
 from crawlguard.events import Counters, EventLog, Privacy
-from crawlguard.guard import GENERATION, SETTINGS
+from crawlguard.live import GENERATION
 from crawlguard.loader import parse_policy
 from crawlguard.policy.ruleset import Ruleset
+from crawlguard.settings import SETTINGS
 from crawlguard.signals.ua import UserAgentIndex
 from crawlguard.store import MemoryStore
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiDoor

@@ -11,10 +11,10 @@ import pytest
 
 from crawlguard import Guard
 from crawlguard.errors import ConfigError, PolicyError
-from crawlguard.guard import with_settings
 from crawlguard.loader import builtin_names, load_policy, parse_policy, read_policy
 from crawlguard.paths import MAX_BYTES
-from crawlguard.policy.schema import Policy
+from crawlguard.policy.model import Policy
+from crawlguard.settings import with_settings
 
 from .policy_corpus import BAD, Clock, view
 

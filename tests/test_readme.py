@@ -18,8 +18,9 @@ from flask import Flask
 from crawlguard.cli import cli
 from crawlguard.loader import parse_policy
 from crawlguard.policy.conditions import _FIELDS
+from crawlguard.policy.model import FINAL_ACTIONS
 from crawlguard.policy.problems import IDS
-from crawlguard.policy.schema import FINAL_ACTIONS, json_schema
+from crawlguard.policy.schema import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

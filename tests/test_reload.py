@@ -13,7 +13,7 @@ import pytest
 
 from crawlguard import Guard
 from crawlguard.loader import load_policy, parse_policy
-from crawlguard.policy.schema import Rule
+from crawlguard.policy.model import Rule
 
 from .policy_corpus import Clock, view
 from .policy_corpus import simple_policy as policy

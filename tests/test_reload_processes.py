@@ -31,8 +31,8 @@ from crawlguard import Guard
 from crawlguard.request import RequestView
 guard = Guard(sys.argv[1], store="memory")
 if "every-hour" in sys.argv:
-    import crawlguard.guard
-    crawlguard.guard.WATCH_EVERY = 3600.0
+    import crawlguard.watch
+    crawlguard.watch.WATCH_EVERY = 3600.0
 def answer(who, line):
     rule = guard.decide(RequestView("GET", line.strip(), [], "203.0.113.7")).rule
     print(who, rule, flush=True)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from crawlguard.decision import ALLOW, Action, Decision
 from crawlguard.policy.compile import compile_policy
+from crawlguard.policy.model import RETRY_WITHOUT_RATE, Network, Policy
 from crawlguard.policy.nodes import Place
 from crawlguard.policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset
-from crawlguard.policy.schema import RETRY_WITHOUT_RATE, RULE, Network, Policy
+from crawlguard.policy.schema import RULE
 from crawlguard.policy.terms import UNKNOWN_ASN, UNKNOWN_COUNTRY
 from crawlguard.request import RequestView
 from crawlguard.signals.ua import Agent, Pattern

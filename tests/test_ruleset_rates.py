@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawlguard.policy.schema import RETRY_WITHOUT_RATE
+from crawlguard.policy.model import RETRY_WITHOUT_RATE
 
 from .policy_corpus import DATA, LEVEL3, NOBODY, TELSTRA, Clock, guard_of, view
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crawlguard.errors import DataError
-from crawlguard.policy.schema import Store
+from crawlguard.policy.model import Store
 from crawlguard.signals.rate import Window
 from crawlguard.store import MemoryStore, SharedStore, open_store
 

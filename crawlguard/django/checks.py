@@ -17,8 +17,8 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Doubt
 
 from ..errors import ConfigError, PolicyError
-from ..guard import SETTINGS, with_settings
 from ..loader import load_policy
+from ..settings import SETTINGS, with_settings
 
 _PATH = "crawlguard.django.CrawlGuardMiddleware"
 KEYS = ("policy", *SETTINGS)

@@ -8,9 +8,9 @@ from ..errors import Problem
 from ..signals.match import check_regex, has_regex
 from . import conditions as c
 from .implies import always, implies
+from .model import Policy, Rule
 from .nodes import Place
 from .problems import problem
-from .schema import Policy, Rule
 from .types import closest
 
 

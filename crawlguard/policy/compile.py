@@ -15,8 +15,8 @@ from ..signals.rate import Window, mix
 from ..signals.ua import Agent, UserAgentIndex, folded
 from . import conditions as c
 from .check import agents_of, missing_data, networks_of, window_key
+from .model import Policy, Rule
 from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
-from .schema import Policy, Rule
 from .terms import (
     COUNTS,
     FIRST_BIT,

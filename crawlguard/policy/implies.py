@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 from ..signals.match import text_test
 from . import conditions as c
-from .schema import Policy
+from .model import Policy
 
 Agents = Callable[[c.AgentIs, Policy], list[int]]
 Nets = Callable[[c.NetworkIs, Policy], list[str]]

@@ -15,7 +15,7 @@ from ..request import RequestView
 from ..signals.match import RegexSet
 from ..signals.rate import US
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
-from .schema import AUTO, RETRY_WITHOUT_RATE
+from .model import AUTO, RETRY_WITHOUT_RATE
 from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Rates, Term, Test, Verdict, specialise
 
 POLICY_FILES = frozenset(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..errors import DataError
 from ..paths import private_dir
-from ..policy.schema import Store
+from ..policy.model import Store
 from .memory import MemoryStore
 from .shared import SharedStore
 

@@ -12,7 +12,7 @@ from statistics import median
 from crawlguard import Guard, Policy, load_policy
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiGuard
 from crawlguard.loader import parse_policy
-from crawlguard.policy.schema import Store
+from crawlguard.policy.model import Store
 from crawlguard.signals.match import has_regex
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiGuard
 

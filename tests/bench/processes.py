@@ -34,7 +34,7 @@ import sys
 from crawlguard import Guard
 from crawlguard.asgi import CrawlGuardMiddleware
 from crawlguard.loader import parse_policy
-from crawlguard.policy.schema import Store
+from crawlguard.policy.model import Store
 from tests.bench.timing import Site, time_asgi
 from tests.bench.traffic import BROWSERS
 policy, _ = parse_policy("version: 1\\nrules: [{{id: hot, when: {{rate: {{per: ip, requests: {requests}, within: 1h}}}}, then: throttle}}]")

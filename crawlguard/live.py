@@ -1,0 +1,74 @@
+"""One compiled policy with all that belongs to it: address table, store, keys, caches. Replaced as a whole, never changed."""
+
+from __future__ import annotations
+
+from .client_ip import ClientResolver
+from .ipdb import build_table
+from .policy.compile import compile_policy
+from .policy.model import Policy
+from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, UaFacts
+from .signals.rate import Keyer
+from .signals.ua import MAX_UA
+from .store import RateStore
+
+GENERATION = 4096
+"""Entries in a generation of the caches (two are kept): a busy site's browsers and visitors of the last minutes."""
+
+
+class Live:
+    """The facts of user agents and clients under one policy, from the caches or made anew."""
+
+    def __init__(self, policy: Policy, store: RateStore) -> None:
+        self.policy = policy
+        self.store = store
+        self.ruleset: Ruleset = compile_policy(policy)
+        needs = self.ruleset.needs
+        self.table = build_table(
+            self.ruleset.addresses,
+            policy.asn if "asn" in needs else None,
+            policy.country if "country" in needs else None,
+        )
+        self.resolver = ClientResolver(policy.client_ip.trusted_proxies, policy.client_ip.header)
+        self.keyer = Keyer(store.seed)
+        self.counts_addresses = not needs.isdisjoint(("ip", "subnet"))
+        # Two generations each: what is asked for again moves to the young one, so strangers push out only each other.
+        self.uas: dict[bytes | None, UaFacts] = {}
+        self.old_uas: dict[bytes | None, UaFacts] = {}
+        self.clients: dict[object, Client] = {}
+        self.old_clients: dict[object, Client] = {}
+        # The peers that do not speak for themselves: packed address (None: a unix socket), and whether they are believed.
+        self.proxies: dict[str, tuple[bytes | None, bool]] = {}
+
+    def user_agent(self, raw: bytes | None) -> UaFacts:
+        """The facts of a User-Agent that is not in the young generation."""
+        key = raw
+        if raw is not None and len(raw) > MAX_UA:  # what is cached is what is looked at
+            key = raw[:MAX_UA]
+            known = self.uas.get(key)
+            if known is not None:
+                return known
+        facts = self.old_uas.get(key)
+        if facts is None:
+            facts = self.ruleset.user_agent(key)
+        if len(self.uas) >= GENERATION:
+            self.old_uas, self.uas = self.uas, {}
+        self.uas[key] = facts
+        return facts
+
+    def client(self, key: object, packed: bytes | None) -> Client:
+        """The facts of a client; ``key`` is what it is cached under."""
+        client = self.old_clients.get(key)
+        if client is None:
+            client = self.facts(packed)
+        if len(self.clients) >= GENERATION:
+            self.old_clients, self.clients = self.clients, {}
+        self.clients[key] = client
+        return client
+
+    def facts(self, packed: bytes | None) -> Client:
+        """A client's facts from its address alone."""
+        if packed is None:
+            return UNKNOWN_CLIENT
+        mask, asn, country = self.table.lookup(packed)
+        ip_key, subnet_key = self.keyer.address(packed) if self.counts_addresses else (0, 0)
+        return Client(packed, mask, ip_key, subnet_key, asn, country)
