@@ -102,7 +102,7 @@ class Networks:
     Most addresses are in none, and the first two bytes tell that with one look-up.
     """
 
-    __slots__ = ("_beginnings", "_by_length")
+    __slots__ = ("_by_length", "beginnings")
 
     def __init__(self, cidrs: Iterable[str]) -> None:
         """Raises ValueError for what is not an address or CIDR, or has host bits set."""
@@ -112,11 +112,11 @@ class Networks:
             masks = found[network.max_prefixlen // 8]
             masks.setdefault(int(network.netmask), set()).add(int(network.network_address))
         self._by_length = {size: [(mask, frozenset(nets)) for mask, nets in masks.items()] for size, masks in found.items()}
-        self._beginnings = {size: _beginnings(size, masks) for size, masks in found.items()}
+        self.beginnings = {size: _beginnings(size, masks) for size, masks in found.items()}
 
     def __contains__(self, packed: bytes) -> bool:
         size = len(packed)
-        if packed[:2] not in self._beginnings[size]:
+        if packed[:2] not in self.beginnings[size]:
             return False
         value = int.from_bytes(packed, "big")
         return any(value & mask in nets for mask, nets in self._by_length[size])
@@ -144,7 +144,7 @@ class ClientResolver:
     Raises ConfigError when either is not usable.
     """
 
-    __slots__ = ("_chain", "_forwarded", "_special", "_trusted", "_unix", "configured", "header")
+    __slots__ = ("_chain", "_forwarded", "_near", "_special", "_trusted", "_unix", "configured", "header")
 
     def __init__(self, trusted: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
         if not isinstance(header, str) or not header.replace("-", "").isalnum() or not header.isascii():
@@ -157,6 +157,7 @@ class ClientResolver:
         try:
             self._trusted = Networks(cidrs)
             self._special = Networks([*cidrs, *PRIVATE])
+            self._near = self._special.beginnings
         except ValueError as error:
             raise ConfigError(f"trusted_proxies: {error}; write an address (127.0.0.1), a CIDR (10.0.0.0/8), private or unix") from None
         self.configured = bool(items)
@@ -167,7 +168,7 @@ class ClientResolver:
 
     def needs_headers(self, peer: bytes | None) -> bool:
         """True when the peer alone does not settle the matter: a trusted proxy, or one that is near (None: a unix socket)."""
-        return peer is None or peer in self._special
+        return peer is None or (peer[:2] in self._near[len(peer)] and peer in self._special)
 
     def resolve(self, peer: bytes | None, values: list[bytes], forwarding: bool) -> bytes | None:
         """The client's packed address, or None for unknown.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from crawlguard import ConfigError, Guard, Policy, RequestView
-from crawlguard import guard as guard_module
+from crawlguard import live as live_module
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiDoor
 from crawlguard.client_ip import ClientResolver, parse_ip
 from crawlguard.events import Counters, EventLog, Privacy
@@ -294,7 +294,7 @@ def test_long_forwarding_headers_fill_no_memory() -> None:
 
 
 def test_threads_that_turn_the_generations_over_decide_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "GENERATION", 8)
+    monkeypatch.setattr(live_module, "GENERATION", 8)
     guard = Guard(
         policy_of("[{id: bots, when: {agent: {category: training}}, then: block}, {id: far, when: {ip: 8.0.0.0/8}, then: hide}]"),
         store="memory",
