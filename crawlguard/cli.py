@@ -60,10 +60,13 @@ def main() -> None:
     """The console script. Errors of ours become a message and exit code 1, never a traceback."""
     try:
         cli.main(prog_name="crawlguard", standalone_mode=True)
-    except PolicyError as error:
-        _show_problems(error.problems)
-        sys.exit(1)
     except CrawlGuardError as error:
+        problems = error.problems if isinstance(error, PolicyError) else ()
+        if "--json" in sys.argv:
+            _emit({"ok": False, "error": str(error), "errors": [_problem(p) for p in problems]})
+        if problems:
+            _show_problems(problems)
+            sys.exit(1)
         click.secho(f"crawlguard: {error}", fg="red", err=True)
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
@@ -218,6 +221,8 @@ def explain(
 
     Rates start from nothing: the request is the first of its client.
     """
+    from urllib.parse import unquote
+
     from .client_ip import FORWARDING, format_ip
     from .guard import Guard
     from .request import RequestView
@@ -227,8 +232,10 @@ def explain(
     if ua is not None:
         headers = [(b"user-agent", ua.encode("utf-8", "surrogateescape")), *headers]
     if host is not None:
-        headers = [(b"host", host.encode("idna") if not host.isascii() else host.encode()), *headers]
-    view = RequestView(method.upper(), path if path.startswith("/") else "/" + path, headers, format_ip(ip) if ip else "")
+        headers = [(b"host", _host(host)), *headers]
+    path, _, query = path.partition("?")
+    path = unquote(path if path.startswith("/") else "/" + path)  # as a server hands it over
+    view = RequestView(method.upper(), path, headers, format_ip(ip) if ip else "", query=query.encode("utf-8", "surrogateescape"))
     forwarded = any(name in FORWARDING or name == guard.policy.client_ip.header.lower().encode() for name, _ in headers)
     decision, verdicts, facts, client = guard.explain(view, guard.client_facts(ip) if not forwarded else None)
     told = _facts(guard, view, facts, client, fingerprint(view))
@@ -247,6 +254,13 @@ def explain(
         )
         return
     _show_decision(decision, told, verdicts)
+
+
+def _host(name: str) -> bytes:
+    try:
+        return name.encode("ascii" if name.isascii() else "idna")
+    except UnicodeError:
+        raise click.BadParameter(f"{name!r} is not a host name") from None
 
 
 def _facts(guard: Any, view: Any, ua: UaFacts, client: Client, mark: str) -> dict[str, Any]:

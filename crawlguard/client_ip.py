@@ -26,6 +26,12 @@ PRIVATE = (
 FORWARDING = (b"x-forwarded-for", b"forwarded", b"cf-connecting-ip", b"true-client-ip", b"x-real-ip")
 """Headers whose presence shows that a reverse proxy stands in front, the ones to prefer first."""
 
+PROXIED = frozenset(
+    (*FORWARDING, b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-server", b"via", b"x-client-ip",
+     b"fastly-client-ip", b"fly-client-ip")
+)  # fmt: skip
+"""Headers that show a reverse proxy, whether or not they name the client."""
+
 _CHAINS = (b"x-forwarded-for", b"forwarded")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
@@ -174,7 +180,7 @@ class ClientResolver:
         """The client's packed address, or None for unknown.
 
         ``peer``: the TCP peer's packed address, None for a unix socket. ``values``: all values of ``header``, in the
-        order in which they came. ``forwarding``: whether any header of FORWARDING is there.
+        order in which they came. ``forwarding``: whether any header of PROXIED is there.
         """
         if not self.is_trusted(peer):
             # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address. But

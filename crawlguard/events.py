@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from .client_ip import format_ip
-from .decision import ALLOW, Decision
+from .decision import Decision
 from .paths import private_dir
 from .policy.model import Log
 from .policy.ruleset import Client, UaFacts
@@ -130,6 +130,8 @@ class EventLog:
         self._write: Callable[[str], None] | None = None
         if spec.to == "logging":
             self._write = decisions.info
+            if not decisions.isEnabledFor(logging.INFO):
+                own.warning("log: logging is set, but the logger crawlguard.decisions lets nothing through; set its level to INFO")
         elif spec.to != "off":
             self._write = _File(Path(spec.to)).write
         self.active = self._write is not None
@@ -148,7 +150,7 @@ class EventLog:
             shared = self._shared(view, ua, client)
             for one in decision.shadow:
                 self._write(_line(shared, one, True))
-            if decision is ALLOW or decision.rule or not decision.shadow:
+            if decision.rule or decision.tags or not decision.shadow:
                 self._write(_line(shared, decision, False))
         except Exception as error:  # a full disk must not cost a request
             self.counters.log_errors += 1
@@ -194,6 +196,11 @@ class _File:
         self._looked = float("-inf")
         self._torn = False
 
+    def __del__(self) -> None:  # a policy has been replaced, and its log with it
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def write(self, line: str) -> None:
         data = line.encode("ascii") + b"\n"
         with self._lock:
@@ -217,7 +224,9 @@ class _File:
             current = (0, 0)
         if self._fd >= 0 and current == self._inode:
             return
-        fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o640)
+        fresh = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0), 0o640
+        )
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fresh

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Unpack
 
-from .client_ip import FORWARDING, ClientResolver, format_ip, parse_ip
+from .client_ip import FORWARDING, PROXIED, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
 from .errors import CrawlGuardError, PolicyError
 from .events import Counters, EventLog, Once, Privacy, own
@@ -56,8 +56,7 @@ class Guard:
         self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
         if complaint:
             own.warning(complaint)
-        self._live = Live(loaded, self._store)
-        self._log_events(loaded)
+        self._live = self._make_live(loaded)
         self._sources, self._seen = loaded.sources, stamp(loaded.sources)
         self._reloading = threading.Lock()
         for warning in loaded.warnings:
@@ -79,6 +78,11 @@ class Guard:
     def store(self) -> RateStore:
         """Where rates are counted."""
         return self._store
+
+    @property
+    def events(self) -> EventLog:
+        """The decision log in force."""
+        return self._live.events
 
     # ---- deciding
 
@@ -102,10 +106,10 @@ class Guard:
                 decision = _for_view(decision, view, client, locate)
             if decision is ALLOW:
                 self.counters.allowed += 1
-                if self._sampling and self.events.wants_allow():
-                    self.events.record(decision, view, ua, client)
+                if live.sampling and live.events.wants_allow():
+                    live.events.record(decision, view, ua, client)
                 return decision
-            self._note(decision, view, ua, client)
+            self._note(live, decision, view, ua, client)
             return decision
         except Exception:
             return self.fail_open()
@@ -167,7 +171,7 @@ class Guard:
             client = live.clients.get(values[0])
             if client is not None:
                 return client
-        forwarding = bool(values) or (not resolver.configured and any(name in FORWARDING for name, _ in view.headers))
+        forwarding = bool(values) or (not resolver.configured and any(name in PROXIED for name, _ in view.headers))
         packed = resolver.resolve(peer, values, forwarding)
         if packed is None:
             self._advise(resolver, view, peer, forwarding)
@@ -196,15 +200,15 @@ class Guard:
                 "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {header: ...}",
             )
 
-    def _note(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
+    def _note(self, live: Live, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
         if decision.rule is None and not decision.shadow and not decision.tags:
             self.counters.allowed += 1
-            if self._sampling and self.events.wants_allow():
-                self.events.record(decision, view, ua, client)
+            if live.sampling and live.events.wants_allow():
+                live.events.record(decision, view, ua, client)
             return
         self.counters.add(decision)
-        if self.events.active:
-            self.events.record(decision, view, ua, client)
+        if live.events.active:
+            live.events.record(decision, view, ua, client)
 
     # ---- reloading
 
@@ -213,9 +217,10 @@ class Guard:
 
         The store stays as it is, so that clients stay counted: a change of store takes a restart.
         """
-        live = Live(with_settings(policy, **self._settings), self._store)
-        self._log_events(live.policy)
-        self._live = live
+        policy = with_settings(policy, **self._settings)
+        if policy.store != self._live.policy.store:
+            own.warning("the policy now names another store; a change of store takes a restart")
+        self._live = self._make_live(policy)
 
     def reload(self) -> bool:
         """Read the policy's files again and put them in force; False, with one log line, when they are broken.
@@ -258,9 +263,9 @@ class Guard:
         """For a process that has just been forked: a thread of its parent may have held them."""
         self._reloading = threading.Lock()
 
-    def _log_events(self, policy: Policy) -> None:
-        self.events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
-        self._sampling = self.events.active and policy.log.sample > 0
+    def _make_live(self, policy: Policy) -> Live:
+        events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
+        return Live(policy, self._store, events)
 
 
 def _for_view(decision: Decision, view: RequestView, client: Client, locate: Callable[[], object]) -> Decision:

@@ -102,8 +102,8 @@ include: [builtin:default]
 #   trusted_proxies: [127.0.0.1]        # addresses, CIDRs, private, unix
 #   header: x-forwarded-for             # or forwarded, cf-connecting-ip, ...
 
-# One JSON line for each decision that is not a plain allow: off, logging, or a file.
-log: logging
+# One JSON line for each decision that is not a plain allow: off, logging (the logger crawlguard.decisions), or a file.
+log: crawlguard-decisions.jsonl
 
 # What a visitor's address looks like in the log: full, subnet or keyed.
 privacy: {{addresses: full}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .client_ip import ClientResolver
+from .events import EventLog
 from .ipdb import build_table
 from .policy.compile import compile_policy
 from .policy.model import Policy
@@ -18,9 +19,11 @@ GENERATION = 4096
 class Live:
     """The facts of user agents and clients under one policy, from the caches or made anew."""
 
-    def __init__(self, policy: Policy, store: RateStore) -> None:
+    def __init__(self, policy: Policy, store: RateStore, events: EventLog) -> None:
         self.policy = policy
         self.store = store
+        self.events = events
+        self.sampling = events.active and policy.log.sample > 0
         self.ruleset: Ruleset = compile_policy(policy)
         needs = self.ruleset.needs
         self.table = build_table(

@@ -189,7 +189,7 @@ class _Reader:
             if item.startswith(BUILTIN):
                 self.file(item, place, chain)
                 continue
-            pattern = str(base / item)
+            pattern = os.path.join(escape(str(base)), item)
             matches = sorted(glob(pattern, recursive=True))
             if has_magic(pattern) or not matches:
                 self.sources.append(os.path.abspath(pattern))  # a file that appears there changes the policy

@@ -20,7 +20,9 @@ def _candidates(kind: str) -> Iterator[Path]:
         yield Path("/dev/shm", own)  # noqa: S108
     if kind == "cache":
         base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-        yield Path(base) / "crawlguard" if base else Path(os.path.expanduser("~/.cache/crawlguard"))
+        cache = Path(base) / "crawlguard" if base else Path(os.path.expanduser("~/.cache/crawlguard"))
+        if cache.is_absolute():  # an account without a home keeps its "~"
+            yield cache
     import tempfile  # drags in random and shutil, for the last resort only
 
     yield Path(tempfile.gettempdir(), own)

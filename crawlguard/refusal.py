@@ -79,7 +79,7 @@ def _body(decision: Decision, kind: str) -> str:
         if answer.text is not None:  # one text for every media type
             return escape(answer.text) if kind == "html" else json.dumps({"error": answer.text}) if kind == "json" else answer.text
     title, words = _TITLES[decision.action], _WORDS[decision.action]
-    # A hidden page is not there: nothing may tell it from a page that is really missing.
+    # A hidden page is not there: the body names no rule and no reason.
     rule = None if decision.action is Action.HIDE else decision.rule
     reason = decision.reason if rule and decision.reason != f"rule {rule}" else None
     if kind == "json":

@@ -264,3 +264,17 @@ def test_no_decision_mixes_two_policies(tmp_path: Path) -> None:
     assert wrong == []
     assert seen == wanted
     assert guard.counters.errors == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list a process's files")
+def test_reloads_leave_no_file_open(main: Path) -> None:
+    guard = guard_of(main)
+    before = None
+    for number in range(12):
+        main.write_text(f"version: 1\nlog: decisions.jsonl\nrules: [{{id: r{number}, when: {{path: /a}}, then: block}}]\n")
+        assert guard.reload()
+        guard.decide(view(path="/a"))
+        if number == 1:
+            before = len(list(Path("/proc/self/fd").iterdir()))
+    assert before is not None
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

@@ -119,6 +119,12 @@ class TestContract:
         after = [store.hit(key, now + hold, window.interval, window.tolerance, hold) for _ in range(3)]
         assert after == [0, 0, hold]
 
+    def test_a_penalty_that_the_policy_no_longer_has_is_over(self, store: RateStore) -> None:
+        window, key, now, day = Window.of(1, S), fresh_key(), 10**12, 86_400 * S
+        assert [store.hit(key, now, window.interval, window.tolerance, day) for _ in range(2)] == [0, day]
+        assert store.peek(key, now, window.interval, window.tolerance, 0) == 0
+        assert store.hit(key, now, window.interval, window.tolerance, 0) == 0
+
     def test_keys_are_counted_apart(self, store: RateStore) -> None:
         window, now = Window.of(5, S), 10**12
         keys = [fresh_key() for _ in range(100)]

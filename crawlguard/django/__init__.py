@@ -7,6 +7,4 @@ INSTALLED_APPS = [..., "crawlguard.django"]         # optional: ``manage.py chec
 
 from .middleware import CrawlGuardMiddleware
 
-default_app_config = "crawlguard.django.apps.CrawlGuardConfig"
-
 __all__ = ["CrawlGuardMiddleware"]

@@ -14,12 +14,13 @@ class _HeaderText(Text):
     """A text that goes out as a header's value, and must not be able to end its line."""
 
     def schema(self) -> Json:
-        return {"type": ["string", "number"], "pattern": "^[ -~]*[!-~][ -~]*$", "maxLength": self.limit}
+        return {"type": ["string", "number"], "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": self.limit}
 
     def read(self, node: Node, report: Report) -> Any:
         text = Text.read(self, node, report)
-        if isinstance(text, str) and any(ord(c) < 32 or ord(c) > 126 for c in text):
-            report(problem("CG033", node.place, f"{self.what} has control or non-ASCII characters", "use printable ASCII on one line"))
+        if isinstance(text, str) and (text != text.strip() or any(ord(c) < 32 or ord(c) > 126 for c in text)):
+            message = f"{self.what} has control or non-ASCII characters, or blanks around it"
+            report(problem("CG033", node.place, message, "use printable ASCII on one line"))
             return INVALID
         return text
 

@@ -223,23 +223,21 @@ def _in_vain(policy: Policy) -> Iterator[Problem]:
             (e for e in earlier if not (trial and e.mode is None) and implies(rule.when, e.when, policy, agents_of, networks_of)), None
         )
         if shadowing is not None:
-            at = f"{shadowing.id!r} ({shadowing.place.file}:{shadowing.place.line})"
-            if always(shadowing.when):
-                yield problem(
-                    "CG023",
-                    rule.place,
-                    f"the rule {rule.id!r} can never be reached: {at} matches every request",
-                    "move it before that rule, or remove it",
-                )
-            else:
-                yield problem(
-                    "CG024",
-                    rule.place,
-                    f"the rule {rule.id!r} is shadowed: whatever it matches, {at} has decided already",
-                    "move it before that rule, or narrow that rule",
-                )
+            yield _vain(rule, shadowing)
         if rule.then.action and rule.mode != "shadow" and not missing_data(rule.when, policy):
             earlier.append(rule)
+
+
+def _vain(rule: Rule, shadowing: Rule) -> Problem:
+    """What is wrong with a rule that another always beats. To override an included rule is what includes are for: a warning."""
+    at = f"{shadowing.id!r} ({shadowing.place.file}:{shadowing.place.line})"
+    override = rule.place.file != shadowing.place.file
+    advice = f"write disable: [{rule.id}] where it is included" if override else "move it before that rule, or narrow that rule"
+    if always(shadowing.when):
+        code, message = "CG023", f"the rule {rule.id!r} can never be reached: {at} matches every request"
+    else:
+        code, message = "CG024", f"the rule {rule.id!r} is shadowed: whatever it matches, {at} has decided already"
+    return problem(code, rule.place, message, advice, severity="warning" if override else "error")
 
 
 def errors(problems: Iterable[Problem]) -> list[Problem]:

@@ -82,7 +82,7 @@ def _inside(inner: tuple[str, ...], outer: tuple[str, ...]) -> bool:
 
 
 def _texts(a: c.TextIs, b: c.TextIs) -> bool:
-    there = a.missing is False or (a.missing is None and bool(a.tests))
+    there = a.missing is False or (a.missing is None and any(kind != "regex" for kind, _ in a.tests))
     if b.missing is not None and not (a.missing if b.missing else there):
         return False
     return all(any(_test(ka, va, kb, vb, a.what != "path") for ka, va in a.tests) for kb, vb in b.tests)

@@ -9,6 +9,7 @@ from .conditions import All, HeaderName, When
 from .entries import AGENT, NETWORK, Listing
 from .model import ClientIp, Log, Rule, Store
 from .nodes import Node
+from .problems import problem
 from .types import INVALID, Choice, Cidr, Field, FileName, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
 
 RULE = Record(
@@ -44,8 +45,21 @@ def _store(node: Node, report: Report) -> Any:
     return kind if kind is INVALID else Store(kind)
 
 
+class _LogTarget(FileName):
+    """off, logging, or a file; not a word that only looks like one of the first two."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = FileName.read(self, node, report)
+        if isinstance(text, str) and text.lower() in ("false", "no", "none", "null", "true", "yes", "on", "stdout", "stderr"):
+            report(
+                problem("CG007", node.place, f"{text!r} is no log target", "write off, logging, or a file's name such as decisions.jsonl")
+            )
+            return INVALID
+        return text
+
+
 def _log(node: Node, report: Report) -> Any:
-    to = FileName("a log target", 500).read(node, report)
+    to = _LogTarget("a log target", 500).read(node, report)
     return to if to is INVALID else Log(to)
 
 
@@ -89,7 +103,7 @@ POLICY: dict[str, Field] = {
     "log": Field(
         Record(
             "'log'",
-            {"to": Field(FileName("a log target", 500), "off, logging, or a file's path."), "sample": Field(Share(), "The share of plain allows to log as well.")},
+            {"to": Field(_LogTarget("a log target", 500), "off, logging, or a file's path."), "sample": Field(Share(), "The share of plain allows to log as well.")},
             lambda place, **kw: Log(**kw),
             shorthand=_log,
             shorthand_schema=Text().schema(),

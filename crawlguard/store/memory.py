@@ -29,7 +29,7 @@ class MemoryStore:
                 self._old, self._new = new, {}
                 new = self._new
         if tat < 0:
-            if -tat > now:
+            if now < -tat <= now + hold:
                 new[key] = tat
                 return -tat - now
             tat = now
@@ -47,7 +47,7 @@ class MemoryStore:
         if tat is None:
             tat = self._old.get(key, 0)
         if tat < 0:
-            if -tat > now:
+            if now < -tat <= now + hold:
                 return -tat - now
             tat = now
         wait = (max(now, tat)) + interval - now - tolerance

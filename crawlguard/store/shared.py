@@ -1,4 +1,4 @@
-"""Rates of all workers of a host, in one mapped file of fixed size. No server, no lock, no memory that grows.
+"""Rates of all workers of a host, in one mapped file of fixed size. No server, no memory that grows, and hardly ever a lock.
 
 After a header page the file is slots of two 8-byte words: the key, and its state. Words are read and written whole (an
 aligned 8-byte copy), so a reader sees an old word or a new one, never half of each.
@@ -64,6 +64,7 @@ class SharedStore:
         length = _PAGE + (slots + NEIGHBOURHOOD) * 16
         with self._open(length, slots) as file:
             self._fd = os.dup(file.fileno())  # for the locks; the mapping holds on by itself
+            self._closing = weakref.finalize(self, os.close, self._fd)
             try:
                 self._map = mmap.mmap(file.fileno(), length)
             except (OSError, ValueError) as error:
@@ -240,9 +241,8 @@ class SharedStore:
 
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._closing()
+        self._fd = -1
         self._words.release()
         self._map.close()
 
