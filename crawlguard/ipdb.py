@@ -36,10 +36,10 @@ Facts = tuple[int, int, str]  # mask, asn, country
 class AddressTable:
     """From a packed address to (mask, ASN, country)."""
 
-    __slots__ = ("_asns", "_countries", "_kept", "_masks", "_nothing", "_ranges", "_sets")
+    __slots__ = ("_asns", "_countries", "_find", "_kept", "_masks", "_nothing", "_sets")
 
     def __init__(self, header: dict[str, Any], parts: dict[str, Sequence[int]], kept: object = None) -> None:
-        self._ranges = RangeTable(*(parts[n] for n in ("v4", "v4_ids", "v4_index", "v6_high", "v6_low", "v6_ids")))
+        self._find = RangeTable(*(parts[n] for n in ("v4", "v4_ids", "v4_index", "v6_high", "v6_low", "v6_ids"))).lookup
         self._masks: list[int] = [int(m, 16) for m in header["masks"]]
         self._sets, self._asns, self._countries = parts["masks"], parts["asns"], parts["countries"]
         self._nothing: Facts = (self._masks[self._sets[0]], 0, "")
@@ -47,7 +47,7 @@ class AddressTable:
 
     def lookup(self, packed: bytes) -> Facts:
         """The mask of the address sets that hold the address, its ASN (0: unknown) and its country ("": unknown)."""
-        number = self._ranges.lookup(packed)
+        number = self._find(packed)
         if not number:
             return self._nothing
         code = self._countries[number]

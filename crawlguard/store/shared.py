@@ -129,12 +129,15 @@ class SharedStore:
         at = (key >> 16 & self._slot_mask) << 1
         there = words[at]
         if there != key:
-            if there:
-                at = self._find(key, at)
-                if at < 0:
-                    at = self._take(key, ~at, now)
-            else:  # never used: slots fill up from a key's own, so it lies nowhere else
+            # In a slot that was never used a key is new: slots fill up from a key's own, so it lies nowhere else.
+            found = self._find(key, at) if there else -1
+            if found < 0:
+                if there:
+                    at = self._take(at, now)
                 words[at] = key
+                words[at + 1] = (now + interval) << 16 | self._writer | key & 0x1FF
+                return 0
+            at = found
         at += 1
         state = words[at]
         if state & 0x4000:
@@ -219,11 +222,11 @@ class SharedStore:
         return max(0, wait)
 
     def _find(self, key: int, first: int) -> int:
-        """The slot of a key in its neighbourhood; the complement of ``first`` when it has none."""
+        """The slot of a key in its neighbourhood, -1 when it has none."""
         keys = _NEIGHBOURS.unpack_from(self._map, _PAGE + first * 8)[::2]
-        return first + 2 * keys.index(key) if key in keys else ~first
+        return first + 2 * keys.index(key) if key in keys else -1
 
-    def _take(self, key: int, first: int, now: int) -> int:
+    def _take(self, first: int, now: int) -> int:
         """A slot for a new key: a free or expired one, else the one whose state ends first."""
         states = _NEIGHBOURS.unpack_from(self._map, _PAGE + first * 8)[1::2]
         best, least, latest = 0, 1 << 64, now + LONGEST
@@ -233,11 +236,7 @@ class SharedStore:
                 break
             if state < least:
                 best, least = number, state
-        at = first + 2 * best
-        if self._words[at] != key:  # another worker may have taken it for the same key, and counted already
-            self._words[at + 1] = 0
-            self._words[at] = key
-        return at
+        return first + 2 * best
 
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
