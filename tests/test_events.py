@@ -289,7 +289,11 @@ def test_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyt
 
 def test_logging_gets_the_same_lines_and_is_not_configured_by_us(caplog: pytest.LogCaptureFixture) -> None:
     before = [list(logging.getLogger(n).handlers) for n in (None, "crawlguard", "crawlguard.decisions")]
-    guard = Guard(BLOCK_ALL, store="memory", log="logging")
+    with caplog.at_level(logging.WARNING, "crawlguard.decisions"):  # as it is when nobody has configured logging
+        guard = Guard(BLOCK_ALL, store="memory", log="logging")
+        guard.decide(view_of())
+    assert ["set its level to INFO" in r.getMessage() for r in caplog.records] == [True]
+    caplog.clear()
     with caplog.at_level(logging.INFO, "crawlguard.decisions"):
         guard.decide(view_of(path="/100%s\n"))
     (record,) = caplog.records
