@@ -29,6 +29,8 @@ _PARTS = (("v4", "I"), ("v4_ids", "I"), ("v4_index", "I"), ("v6_ids", "I"), ("v6
 _FACTS = (("masks", "I"), ("asns", "I"), ("countries", "H"))
 WORTH_CACHING = 20_000
 """Ranges from which on a table goes to the cache; fewer are built faster than they are looked for."""
+READY = 4096
+"""Combinations of facts that are kept as tuples; a database has some 80,000."""
 
 Facts = tuple[int, int, str]  # mask, asn, country
 
@@ -36,20 +38,22 @@ Facts = tuple[int, int, str]  # mask, asn, country
 class AddressTable:
     """From a packed address to (mask, ASN, country)."""
 
-    __slots__ = ("_asns", "_countries", "_find", "_kept", "_masks", "_nothing", "_sets")
+    __slots__ = ("_asns", "_countries", "_facts", "_find", "_kept", "_masks", "_sets")
 
     def __init__(self, header: dict[str, Any], parts: dict[str, Sequence[int]], kept: object = None) -> None:
         self._find = RangeTable(*(parts[n] for n in ("v4", "v4_ids", "v4_index", "v6_high", "v6_low", "v6_ids"))).lookup
         self._masks: list[int] = [int(m, 16) for m in header["masks"]]
         self._sets, self._asns, self._countries = parts["masks"], parts["asns"], parts["countries"]
-        self._nothing: Facts = (self._masks[self._sets[0]], 0, "")
         self._kept = kept
+        # The facts as they are handed out: the first (of an address in no range) and, without a database, all the others.
+        self._facts: list[Facts] = [self._fact(number) for number in range(min(READY, len(self._sets)))]
 
     def lookup(self, packed: bytes) -> Facts:
         """The mask of the address sets that hold the address, its ASN (0: unknown) and its country ("": unknown)."""
         number = self._find(packed)
-        if not number:
-            return self._nothing
+        return self._facts[number] if number < READY else self._fact(number)
+
+    def _fact(self, number: int) -> Facts:
         code = self._countries[number]
         return self._masks[self._sets[number]], self._asns[number], chr(code >> 8) + chr(code & 255) if code else ""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 MAX_BYTES = 32 << 20
@@ -31,18 +33,37 @@ def _candidates(kind: str) -> Iterator[Path]:
 def private_dir(kind: str) -> Path | None:
     """A writable directory of ours for ``kind`` ("rates" or "cache"); None when there is nowhere to write.
 
-    CRAWLGUARD_STATE_DIR comes first; rates prefer /dev/shm, the cache ~/.cache/crawlguard; last the temporary directory.
+    CRAWLGUARD_STATE_DIR comes first, and a warning says why when it cannot be used; rates prefer /dev/shm, the cache
+    ~/.cache/crawlguard; last the temporary directory.
     """
     for path in _candidates(kind):
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = path.lstat()
-            if not stat.S_ISDIR(found.st_mode):
-                continue
-            if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
-                continue  # somebody else could put a file of theirs in our way
-            if os.access(path, os.W_OK | os.X_OK):
-                return path
-        except OSError:
-            continue
+        complaint = unsafe(path)
+        if complaint is None:
+            return path
+        if str(path) == os.environ.get("CRAWLGUARD_STATE_DIR"):
+            _complain(f"CRAWLGUARD_STATE_DIR={path} is not used: {complaint}")
     return None
+
+
+def unsafe(path: Path) -> str | None:
+    """None when ``path`` is a directory (made if need be) in which nobody else can put a file in our way; else what is wrong, and the cure."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        return f"it cannot be made ({error.strerror}); make it, or name another one"
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is a symbolic link or a file; name the directory itself"
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        return f"it belongs to user {found.st_uid} and this is user {os.getuid()}; run chown {os.getuid()} {path}"
+    if hasattr(os, "getuid") and found.st_mode & 0o022:
+        return f"other users can write to it; run chmod go-w {path}"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return f"it cannot be written to; run chmod u+rwx {path}"
+    return None
+
+
+@cache
+def _complain(text: str) -> None:
+    """Say it once in this process."""
+    logging.getLogger("crawlguard").warning("%s", text)

@@ -32,6 +32,17 @@ def test_a_directory_that_others_write_to_is_refused(homes: tuple[Path, Path], m
     assert private_dir("cache") == homes[1]
 
 
+def test_a_named_directory_that_is_refused_is_told_once_with_the_cure(homes: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    homes[0].mkdir()
+    homes[0].chmod(0o777)
+    for kind in ("cache", "rates", "cache"):
+        assert private_dir(kind) not in (None, homes[0])
+    wanted = f"CRAWLGUARD_STATE_DIR={homes[0]} is not used: other users can write to it; run chmod go-w {homes[0]}"
+    assert [r.getMessage() for r in caplog.records] == [wanted]
+    homes[0].chmod(0o755)
+    assert private_dir("cache") == homes[0]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away takes root")
 def test_a_directory_of_another_owner_is_refused(homes: tuple[Path, Path]) -> None:
     homes[0].mkdir(0o700)

@@ -132,11 +132,35 @@ def test_shadow_for_one_rule_tells_and_goes_on() -> None:
 
 def test_shadow_for_all_acts_on_nothing_but_still_weighs() -> None:
     guard = guard_of(
-        {"when": {"path": "/a"}, "then": {"weigh": 5}}, {"when": {"score": 5}}, {"when": {"path": "/a"}, "then": "hide"}, mode="shadow"
+        {"when": {"path": "/a"}, "then": {"weigh": 5}},
+        {"when": {"path": "/a"}, "then": "price", "mode": "shadow"},
+        {"when": {"score": 5}},
+        {"when": {"path": "/*a"}, "then": "hide"},
+        {"when": {"method": "GET"}, "then": "price", "mode": "shadow"},
+        mode="shadow",
     )
     decision = guard.decide(view("/a"))
     assert (decision.allowed, decision.rule, decision.score) == (True, None, 5)
-    assert [(d.rule, d.action) for d in decision.shadow] == [("r2", Action.BLOCK), ("r3", Action.HIDE)]
+    # r4 and r5 will not be reached when the policy is enforced, so they say nothing now.
+    assert [(d.rule, d.action) for d in decision.shadow] == [("r2", Action.PRICE), ("r3", Action.BLOCK)]
+
+
+def test_shadow_for_all_leaves_enforced_rules_in_force() -> None:
+    guard = guard_of({"when": {"path": "/a"}, "then": "block"}, {"when": {"path": "/*a"}, "then": "hide", "mode": "enforce"}, mode="shadow")
+    decision = guard.decide(view("/a"))
+    assert (decision.action, decision.rule, [d.rule for d in decision.shadow]) == (Action.HIDE, "r2", ["r1"])
+
+
+def test_a_header_is_compared_as_the_client_sent_it() -> None:
+    guard = guard_of(
+        {"when": {"header": {"name": "x-site", "contains": "Zürich"}}},
+        {"when": {"header": {"name": "x-site", "regex": "^caf\u00e9$"}}, "then": "hide"},
+    )
+    asked = [
+        guard.decide(view("/", headers={"x-site": text.encode().decode("latin-1")})).rule
+        for text in ("in ZüRICH now", "café", "cafe", "Zurich")
+    ]
+    assert asked == ["r1", "r2", None, None]
 
 
 def test_a_shadow_throttle_says_how_long_and_counts() -> None:

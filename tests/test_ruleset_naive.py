@@ -215,9 +215,13 @@ def naive(when: dict[str, Any], case: Case, score: int) -> Truth:
 def decide(rules: list[dict[str, Any]], mode: str, case: Case) -> tuple[Decision, list[str]]:
     """The decision, and the verdict of every rule."""
     score, tags, shadow, words = 0, (), (), []  # type: int, tuple[str, ...], tuple[Decision, ...], list[str]
-    decision = None
+    decision, rehearsed = None, False
     for rule in rules:
-        if decision is not None:
+        final = next(
+            (Action(k) for k in (rule["then"] if isinstance(rule["then"], dict) else [rule["then"]]) if k not in ("weigh", "tag")), None
+        )
+        in_shadow = rule.get("mode", mode if final else "enforce") == "shadow"
+        if decision is not None or (rehearsed and in_shadow):
             words.append("not reached")
             continue
         truth = naive(rule.get("when", {}), case, score)
@@ -225,10 +229,10 @@ def decide(rules: list[dict[str, Any]], mode: str, case: Case) -> tuple[Decision
         if not truth:
             continue
         then: dict[str, Any] = {rule["then"]: None} if isinstance(rule["then"], str) else rule["then"]
-        final = next((Action(k) for k in then if k not in ("weigh", "tag")), None)
         wait = RETRY_WITHOUT_RATE if final is Action.THROTTLE else None
-        if rule.get("mode", mode if final else "enforce") == "shadow":
+        if in_shadow:
             if final:
+                rehearsed = "mode" not in rule
                 shadow += (Decision(action=final, rule=rule["id"], reason=f"rule {rule['id']}", tags=tags, score=score, retry_after=wait),)
             continue
         score += then.get("weigh", 0)

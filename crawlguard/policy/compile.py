@@ -96,6 +96,7 @@ class _Compiler:
             weigh=then.weigh,
             retry_after=then.retry_after,
             inactive=missing,
+            rehearsed=bool(action) and rule.mode is None,
         )
 
     def _term(self, when: c.Condition, rule: str, hold: int | None) -> Term:
@@ -282,9 +283,9 @@ def _score(when: c.ScoreIs) -> Dynamic:
 def _text(when: c.TextIs) -> Term:
     terms: list[Term] = []
     name = when.header.encode("ascii", "replace")
-    read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what, lambda v: (v.header(name) or b"").decode("latin-1"))
+    read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what)
     for kind, values in when.tests:
-        terms.append(Dynamic(_on(read, _tester(when.what, kind, values))))
+        terms.append(Dynamic(_on(read, _tester(when.what, kind, values)) if read else _on_header(name, kind, values)))
     if when.what == "header" and when.missing is not None:
         wanted = when.missing
         terms.append(Dynamic(lambda view, ua, client, rates, now, score: (not (view.header(name) or b"").strip()) is wanted))
@@ -293,6 +294,15 @@ def _text(when: c.TextIs) -> Term:
 
 def _on(read: Callable[[RequestView], str], test: Callable[[str], bool]) -> Test:
     return lambda view, ua, client, rates, now, score: test(read(view))
+
+
+def _on_header(name: bytes, kind: str, values: tuple[str, ...]) -> Test:
+    """Headers are bytes; their values are compared as User-Agents are (see ``folded``), and regexes see the bytes themselves."""
+    if kind == "regex":
+        patterns = RegexSet(values)
+        return lambda view, ua, client, rates, now, score: bool(patterns.find(view.header(name) or b""))
+    test = text_test(kind, [folded(v) for v in values], fold=False)
+    return lambda view, ua, client, rates, now, score: test((view.header(name) or b"").lower().decode("latin-1"))
 
 
 def _tester(what: str, kind: str, values: tuple[str, ...]) -> Callable[[str], bool]:

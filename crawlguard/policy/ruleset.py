@@ -43,9 +43,8 @@ class UaFacts:
         return self.agents[0] if self.agents else None
 
 
-@dataclass(slots=True)
-class Client:
-    """What one address says: its mask bits, and the keyed hashes under which it is counted. Never changed once made.
+class Client(NamedTuple):
+    """What one address says: its mask bits, and the keyed hashes under which it is counted.
 
     ``packed`` is None for an unknown client. ``asn`` is 0 and ``country`` "" where no database says.
     """
@@ -71,7 +70,11 @@ class AddressSet(NamedTuple):
 
 
 class CompiledRule(NamedTuple):
-    """One rule, ready to run. ``inactive`` says why a rule takes no part, "" when it does."""
+    """One rule, ready to run. ``inactive`` says why a rule takes no part, "" when it does.
+
+    ``rehearsed``: in shadow because the whole policy is. Such a rule keeps later shadow rules from their turn, as it will
+    when the policy is enforced; a rule that is in shadow by its own word does not.
+    """
 
     id: str
     term: Term
@@ -82,6 +85,7 @@ class CompiledRule(NamedTuple):
     weigh: int = 0
     retry_after: int = AUTO
     inactive: str = ""
+    rehearsed: bool = False
 
     def verdict(self, wait: bool | int, tags: tuple[str, ...], shadow: tuple[Decision, ...], score: int) -> Decision:
         """The rule's decision for one request; ``wait`` is what its condition returned."""
@@ -177,7 +181,10 @@ class Ruleset:
         if view.path in POLICY_FILES:
             return _FILE_SERVED
         score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
+        rehearsed = False
         for test, rule in plan:
+            if rehearsed and rule.shadow:
+                continue
             wait: Verdict = True
             if test is not None:
                 wait = test(view, ua, client, rates, now, score)
@@ -186,6 +193,7 @@ class Ruleset:
             if rule.shadow:
                 if rule.action is not None:
                     shadow += (rule.verdict(wait or True, tags, (), score),)
+                    rehearsed = rule.rehearsed
                 continue
             score += rule.weigh
             tags += rule.tags
@@ -196,9 +204,10 @@ class Ruleset:
     def explain(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> tuple[Decision, list[RuleVerdict]]:
         """The decision, and what every rule said, in order. Counts the request in ``rates``, as ``evaluate`` does."""
         mask, verdicts, score, decided = ua.mask | client.mask, [], 0, view.path in POLICY_FILES
+        rehearsed = False
         for rule in self.rules:
             action = str(rule.action) if rule.action else "tag" if rule.tags else "weigh"
-            if rule.inactive or decided:
+            if rule.inactive or decided or (rehearsed and rule.shadow):
                 word = "inactive" if rule.inactive else "not reached"
                 verdicts.append(RuleVerdict(rule.id, word, action, rule.shadow, rule.inactive))
                 continue
@@ -210,6 +219,8 @@ class Ruleset:
             if found and not rule.shadow:
                 score += rule.weigh
                 decided = rule.action is not None
+            elif found and rule.action is not None:
+                rehearsed = rehearsed or rule.rehearsed
         return self.evaluate(view, ua, client, rates, now), verdicts
 
 

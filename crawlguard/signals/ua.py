@@ -1,7 +1,7 @@
 """User agents: which agents of the catalogue a User-Agent string names, and which literals of the policy it holds.
 
-One Aho-Corasick pass over the string finds every candidate; each candidate is then held against its boundary
-conditions. Nothing here can backtrack, so a hostile string costs what its length costs.
+One Aho-Corasick pass finds every candidate; each candidate is then held against its boundary conditions. Nothing here can
+backtrack, so a hostile string costs what its length costs.
 """
 
 from __future__ import annotations
@@ -98,10 +98,28 @@ def folded(text: str) -> str:
     return text.encode("utf-8", "replace").lower().decode("latin-1")
 
 
-class UserAgentIndex:
-    """All agents' patterns and all of a policy's UA literals in one automaton."""
+_DIGITS = b"0123456789"
+_NO_DIGITS = str.maketrans("", "", _DIGITS.decode())
 
-    __slots__ = ("_automaton", "_empty", "agents")
+MAX_SHAPES = 2048
+"""Shapes whose candidates are kept: 1 MiB at the most, and more than the User-Agents of a busy site have."""
+
+SHAPELY = 4
+"""Characters from which on a word's shape tells something: ``k6`` without its digit would be everywhere, so it is looked for itself."""
+
+Found = tuple[str, tuple[tuple[int, Pattern | None], ...]]
+"""A word, and what it stands for: an agent's number with its pattern, or a literal's bit with None."""
+
+
+class UserAgentIndex:
+    """All agents' patterns and all of a policy's UA literals in one automaton.
+
+    User-Agents differ in their version numbers, most of all those that somebody makes up. So the automaton knows the words without
+    their digits, reads the *shape* of a string (the string without its digits), and its answer is kept for the next string of
+    that shape. A word that is in the string has its shape in the string's; which candidates really are there, the string tells.
+    """
+
+    __slots__ = ("_always", "_automaton", "_candidates", "agents")
 
     def __init__(self, agents: Sequence[Agent], literals: Iterable[tuple[str, int]] = ()) -> None:
         """``literals``: pairs of (literal, bit), found anywhere in the string, whatever surrounds them."""
@@ -113,34 +131,55 @@ class UserAgentIndex:
                 words.setdefault(folded(pattern.token), []).append((number, seen))
         for literal, bit in literals:
             words.setdefault(folded(literal), []).append((bit, None))
-        self._automaton = ahocorasick.Automaton()
+        shapes: dict[str, list[Found]] = {}
         for word, entries in words.items():
-            self._automaton.add_word(word, (len(word), tuple(entries)))
+            shape = word.translate(_NO_DIGITS)
+            known_by = shape if len(shape) >= SHAPELY else ""
+            shapes.setdefault(known_by if shape != word else word, []).append((word, tuple(entries)))
+        self._always = tuple(shapes.pop("", ()))
+        self._automaton = ahocorasick.Automaton()
+        for shape, found in shapes.items():
+            self._automaton.add_word(shape, tuple(found))
         self._automaton.make_automaton()
-        self._empty = not words
+        self._candidates: dict[bytes, tuple[Found, ...]] = {}
 
     def find(self, raw: bytes) -> tuple[tuple[int, ...], int]:
         """The numbers of the agents that ``raw`` (cut to MAX_UA) names, the primary one first, and the bits of its literals.
 
         Primary is the longest token, then the leftmost: ``Googlebot-Image`` before ``Googlebot``.
         """
-        if self._empty:
+        lower = raw.lower()
+        shape = lower.translate(None, _DIGITS)
+        candidates = self._candidates.get(shape)
+        if candidates is None:
+            candidates = self._look(shape)
+        candidates += self._always
+        if not candidates:
             return (), 0
-        low = raw.lower().decode("latin-1")
-        text, bits = "", 0
+        low, text = lower.decode("latin-1"), raw.decode("latin-1")
+        bits = 0
         found: list[tuple[int, int, int]] = []
-        for end, (length, entries) in self._automaton.iter(low):
-            start = end - length + 1
-            for number, pattern in entries:
-                if pattern is None:
-                    bits |= number
-                else:
-                    text = text or raw.decode("latin-1")
-                    if pattern.holds(text, low, start):
-                        found.append((-length, start, number))
+        for word, entries in candidates:
+            start = low.find(word)
+            while start >= 0:
+                for number, pattern in entries:
+                    if pattern is None:
+                        bits |= number
+                    elif pattern.holds(text, low, start):
+                        found.append((-len(word), start, number))
+                start = low.find(word, start + 1)
         if not found:
             return (), bits
         return tuple(dict.fromkeys(number for _, _, number in sorted(found))), bits
+
+    def _look(self, shape: bytes) -> tuple[Found, ...]:
+        """What may be in a string of this shape, by the automaton."""
+        words = self._automaton.iter(shape.decode("latin-1")) if len(self._automaton) else ()
+        found = tuple({word: (word, entries) for _, many in words for word, entries in many}.values())
+        if len(self._candidates) >= MAX_SHAPES:
+            self._candidates.clear()
+        self._candidates[shape] = found
+        return found
 
     def identify(self, user_agent: str) -> Agent | None:
         """The agent that the string names (the primary one), None for people and for strangers."""

@@ -100,9 +100,19 @@ class SharedStore:
                 return file
             # Another size, cut short, or of another boot, whose clock was another: start again beside it. Workers that map the old
             # one keep it.
-            file.close()
-            self.path.unlink(missing_ok=True)
+            self._remove(file)
         raise DataError(f"{self.path}: other processes keep replacing it with a table of another size; give each site its own store path")
+
+    def _remove(self, file: BinaryIO) -> None:
+        """Take the name off an old table, unless another worker has done that already and given it to a new one."""
+        with file:
+            if fcntl is not None:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # whoever removes this very file does it under this lock
+            try:
+                if os.path.samestat(os.stat(self.path), os.fstat(file.fileno())):
+                    self.path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                pass
 
     def _create(self, length: int, slots: int) -> None:
         """Make the file complete under another name, then link it: nobody ever maps half a table."""

@@ -36,6 +36,7 @@ def doors() -> Iterator[Row]:
         known = take_turns(asgi, traffic.people)
         _all_served(site.served - before, len(asgi))
         attack = take_turns(asgi, traffic.strangers)
+        wordy = take_turns(asgi, traffic.wordy_strangers)
         wsgi_sides: dict[str, Wsgi] = {
             "no-op": NoOpWsgi(site.wsgi),
             "shared": WsgiGuard(site.wsgi, Guard(policy, store=_shared(directory))),
@@ -51,6 +52,7 @@ def doors() -> Iterator[Row]:
             f"a no-op request: {itself / 1e3:.2f} us",
         )
         yield Row("ASGI, the same, new random UA and address each time", attack["shared"] / 1e3, "us", 12, 9)
+        yield Row("ASGI, the same, the UA's words are random too", wordy["shared"] / 1e3, "us")
         yield Row("WSGI, default policy, shared store, known browser", wsgi["shared"] / 1e3, "us", 6, 4)
         yield Row("ASGI, memory store, known browser", known["memory"] / 1e3, "us", 4.5, 3)
 

@@ -54,6 +54,14 @@ def new_user_agents(number: int) -> list[bytes]:
     return found
 
 
+def new_words(number: int) -> list[bytes]:
+    """User-Agents of words that nobody has used before."""
+    return [
+        " ".join("".join(_rng.choices("abcdefghijklmnopqrstuvwxyz(;/.)", k=8)) + f"/{_rng.randrange(999)}.0" for _ in range(9)).encode()
+        for _ in range(number)
+    ]
+
+
 def new_addresses(number: int) -> list[str]:
     """Addresses that nobody has come from before; a fifth of them IPv6."""
     found = []
@@ -69,6 +77,11 @@ def new_addresses(number: int) -> list[str]:
 def strangers(number: int) -> list[Request]:
     """The attacker: a new User-Agent and a new address each time."""
     return list(zip(new_user_agents(number), new_addresses(number), strict=True))
+
+
+def wordy_strangers(number: int) -> list[Request]:
+    """The attacker who knows that versions are not looked at: User-Agents of random words."""
+    return list(zip(new_words(number), new_addresses(number), strict=True))
 
 
 def scopes(requests: list[Request]) -> list[dict[str, Any]]:
