@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Unpack
 
-from .decision import Action, Decision
+from .decision import ALLOW, Decision
 from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
-from .refusal import refuse
+from .refusal import LISTS, answers, refuse
 from .request import RequestView
 from .settings import Settings
 
@@ -27,6 +28,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+_PATH = itemgetter("path")
 
 MAX_REASON = 123
 """Bytes that a close frame has for its reason (RFC 6455 5.5)."""
@@ -52,9 +55,12 @@ class CrawlGuardMiddleware:
             return
         decision = self._decide(scope)
         scope["crawlguard"] = decision
-        refusal = None if decision.action is Action.ALLOW else self._refusal(decision, scope)
+        refusal = None
+        if decision is not ALLOW and answers(decision, scope.get("method", "")):
+            refusal = self._refusal(decision, scope)
         if refusal is None:
-            await self.app(scope, receive, send)
+            said = self.guard.site_headers(_PATH, scope)
+            await self.app(scope, receive, partial(_say, send, _encoded(said)) if said else send)
         elif kind == "websocket":
             await _close(decision, refusal, scope, receive, send)
         else:
@@ -72,7 +78,7 @@ class CrawlGuardMiddleware:
             return self.guard.fail_open()
 
     def _refusal(self, decision: Decision, scope: Scope) -> Refusal | None:
-        """The whole answer, before any of it is sent; None when it cannot be made, and the request is served."""
+        """The guard's whole answer, before any of it is sent; None when it cannot be made, and the request is served."""
         try:
             accept = b", ".join(v for k, v in scope["headers"] if k == b"accept").decode("latin-1")
             status, headers, body = refuse(decision, accept, scope.get("method", "GET"))
@@ -80,6 +86,19 @@ class CrawlGuardMiddleware:
         except Exception:
             scope["crawlguard"] = self.guard.fail_open()
             return None
+
+
+@lru_cache(maxsize=256)
+def _encoded(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+
+
+async def _say(send: Send, said: tuple[tuple[bytes, bytes], ...], message: Message) -> None:
+    """Send on, adding to the application's answer what it does not say itself."""
+    if message["type"] == "http.response.start":
+        own = {bytes(name).lower() for name, _ in message.get("headers") or ()} - LISTS
+        message = {**message, "headers": [*(message.get("headers") or ()), *(h for h in said if h[0] not in own)]}
+    await send(message)
 
 
 async def _answer(refusal: Refusal, send: Send, prefix: str = "") -> None:

@@ -1,20 +1,23 @@
-"""The bundled catalogue: ``rules/agents`` and ``rules/networks``, read from YAML once and from its compiled form ever after.
+"""The catalogue: ``rules/agents`` and ``rules/networks``, read from YAML once and from its compiled form ever after.
 
 A wheel carries the compiled form (``_rules/*.json``). A checkout reads the YAML beside the package and keeps what it made
-in the cache directory, under a name that changes with the files.
+in the cache directory, under a name that changes with the files. What ``crawlguard update`` has fetched since (see ``datadir``)
+stands in the place of what is bundled, entry by entry, where it is newer; nothing that is bundled ever vanishes by it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
-from functools import cache
+from functools import cache, wraps
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from . import datadir
 from .errors import PolicyError, Problem
 from .paths import private_dir
 from .policy.entries import AGENT, NETWORK
@@ -34,17 +37,113 @@ def rules_dir() -> Path:
     return installed if installed.is_dir() else _HERE.parent / "rules"
 
 
-@cache
+_T = TypeVar("_T")
+_trial: list[dict[str, Any]] = []
+"""An updated catalogue that is being tried, see ``trial``."""
+
+
+def _until_updated(make: Callable[[], _T]) -> Callable[[], _T]:
+    """Keep what ``make`` returns until a file in the data directories changes."""
+    kept: tuple[object, _T] | None = None
+
+    @wraps(make)
+    def get() -> _T:
+        nonlocal kept
+        now = (rules_dir(), datadir.stamp(), *map(id, _trial))
+        held = kept
+        if held is None or held[0] != now:
+            held = kept = (now, make())
+            _index.cache_clear()
+        return held[1]
+
+    return get
+
+
+@_until_updated
 def agents() -> tuple[Agent, ...]:
     """The catalogue's agents, without their samples (see ``read_agents`` for those)."""
-    return tuple(map(_agent, _compiled("agents", lambda: [_plain_agent(a) for a in read_agents()])))
+    rows = {row["name"]: row for row in _compiled("agents", lambda: [_plain_agent(a) for a in read_agents()])}
+    bundled = {name: _agent(row) for name, row in rows.items()}
+    return tuple((bundled | _updated("agents", lambda new: {row["name"]: _agent(row) for row in new})).values())
 
 
-@cache
+@_until_updated
 def networks() -> dict[str, Network]:
-    """The catalogue's networks by name."""
+    """The catalogue's networks by name, each with the newest that is known of it."""
     rows = _compiled("networks", lambda: [_plain_network(n) for n in read_networks()])
-    return {row[0]: Network(Place(), row[0], tuple(row[1]), tuple(row[2]), tuple(row[3])) for row in rows}
+    bundled = _networks(rows)
+    newer = _updated("networks", _networks)
+    # A list's snapshot in an older or newer catalogue: the newer one of the two.
+    newer = {name: n for name, n in newer.items() if name not in bundled or n.date >= bundled[name].date}
+    return {name: fresh(network) for name, network in (bundled | newer).items()}
+
+
+def fresh(network: Network) -> Network:
+    """A network with what ``crawlguard update`` has last fetched from its lists, if that is newer than what it has."""
+    entry = fetched(network)
+    if entry is None:
+        return network
+    cidrs = dict.fromkeys(cidr for part in entry["parts"] for cidr in part["cidrs"])
+    return network._replace(cidrs=tuple(cidrs), date=entry["checked"])
+
+
+def fetched(network: Network) -> dict[str, Any] | None:
+    """What ``crawlguard update`` has last fetched from a network's lists (its shape: ``datadir.RANGES``), unless what is bundled is newer."""
+    entry = _lists().get(list_key(network)) if network.ranges else None
+    return entry if entry is not None and entry["checked"] >= network.date else None
+
+
+def list_key(network: Network) -> str:
+    """Under what a network's lists are kept: its URLs, so that two policies may use one name for different lists."""
+    return " ".join(network.ranges)
+
+
+@_until_updated
+def _lists() -> dict[str, Any]:
+    """By key, the newest that any data directory knows."""
+    found: dict[str, Any] = {}
+    for value in datadir.load(datadir.RANGES):
+        try:
+            for key, entry in value["lists"].items():
+                if key not in found or found[key]["checked"] < entry["checked"]:
+                    found[key] = entry
+        except (TypeError, KeyError, AttributeError) as error:
+            datadir.forget(datadir.RANGES, f"its content is malformed ({error!r})")
+    return found
+
+
+def updated_catalogue() -> dict[str, Any] | None:
+    """The newest fetched catalogue (its shape: ``datadir.CATALOGUE``); None when there is none, or what is bundled is newer."""
+    found = _trial or datadir.load(datadir.CATALOGUE)
+    newest = max(found, key=lambda value: str(value.get("date")), default=None)
+    return newest if newest is not None and (_trial or newest["date"] >= bundled_date()) else None
+
+
+def bundled_date() -> str:
+    """The newest date in the bundled catalogue, as far as its compiled form knows."""
+    rows = _compiled("networks", lambda: [_plain_network(n) for n in read_networks()])
+    return max((row[5] for row in rows), default="")
+
+
+def _updated(what: str, make: Callable[[list[Any]], dict[str, _T]]) -> dict[str, _T]:
+    try:
+        found = updated_catalogue()
+        return make(found[what]) if found is not None else {}
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        if _trial:
+            raise
+        datadir.forget(datadir.CATALOGUE, f"its content is malformed ({error!r})")
+        return {}
+
+
+@contextmanager
+def trial(value: dict[str, Any]) -> Iterator[None]:
+    """Inside, the catalogue is as it would be with this updated one: to load a policy with it before it is put in force."""
+    _trial.append(value)
+    try:
+        yield
+    finally:
+        _trial.clear()
 
 
 @cache
@@ -56,6 +155,7 @@ def identify(user_agent: str) -> Agent | None:
     """The agent of the catalogue that a User-Agent names, or None (people, and machines that nobody has listed).
 
     Of several agents in one string it is the longest token, then the leftmost. Only the first 512 bytes count.
+    An updated catalogue counts from the next time that a policy is loaded in this process.
     """
     return _index().identify(user_agent)
 
@@ -87,11 +187,13 @@ def _read(what: str, record: Record) -> Iterator[Any]:
 
 def compile_catalogue(directory: Path) -> None:
     """Write the compiled form of the catalogue into a directory: what the build puts into a wheel."""
-    for what, make in (
-        ("agents", lambda: [_plain_agent(a) for a in read_agents()]),
-        ("networks", lambda: [_plain_network(n) for n in read_networks()]),
-    ):
-        (directory / f"{what}.json").write_text(json.dumps(make(), separators=(",", ":")), "utf-8")
+    for what, rows in compiled(read_agents(), read_networks()).items():
+        (directory / f"{what}.json").write_text(json.dumps(rows, separators=(",", ":")), "utf-8")
+
+
+def compiled(agents: Iterable[Agent], networks: Iterable[Network]) -> dict[str, list[Any]]:
+    """The rows of agents and networks in their compiled form, which says all that counts at run time."""
+    return {"agents": [_plain_agent(a) for a in agents], "networks": [_plain_network(n) for n in networks]}
 
 
 def _compiled(what: str, make: Callable[[], list[Any]]) -> list[Any]:
@@ -116,7 +218,7 @@ def _compiled(what: str, make: Callable[[], list[Any]]) -> list[Any]:
 
 
 def _digest(what: str) -> str:
-    state = blake2b(b"2", digest_size=8)
+    state = blake2b(b"3", digest_size=8)
     for path in sorted((rules_dir() / what).glob("*.yaml")):
         found = path.stat()
         state.update(repr((str(path), found.st_size, found.st_mtime_ns)).encode())
@@ -154,4 +256,11 @@ def _pattern(raw: str | dict[str, Any]) -> Pattern:
 
 
 def _plain_network(network: Network) -> list[Any]:
-    return [network.name, network.cidrs, network.asns, network.tags]
+    return [network.name, network.cidrs, network.asns, network.tags, network.operator, network.date, network.ranges]
+
+
+def _networks(rows: Iterable[Any]) -> dict[str, Network]:
+    return {
+        name: Network(Place(), name, tuple(cidrs), tuple(asns), tuple(tags), None, operator, date, tuple(ranges))
+        for name, cidrs, asns, tags, operator, date, ranges in rows
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Action(StrEnum):
@@ -39,6 +40,13 @@ class Answer:
     json: str | None = None
 
 
+class Page(NamedTuple):
+    """A document that the guard answers by itself."""
+
+    content_type: str
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The verdict on one request.
@@ -46,6 +54,7 @@ class Decision:
     ``action`` is what is done. ``rule`` is the id of the rule that decided, None when none did. ``reason`` is one
     sentence for logs and for the refused client. ``retry_after`` is in whole seconds, only for throttles.
     ``shadow`` holds the decisions that rules in shadow mode would have made: they are logged, never acted on.
+    ``page`` is what an allowed request for one of the policy's own documents gets, where the policy says ``serve``.
     """
 
     action: Action = Action.ALLOW
@@ -56,6 +65,7 @@ class Decision:
     shadow: tuple[Decision, ...] = ()
     score: int = 0
     answer: Answer | None = field(default=None, repr=False)
+    page: Page | None = field(default=None, repr=False)
 
     @property
     def allowed(self) -> bool:

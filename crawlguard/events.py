@@ -4,7 +4,9 @@ One JSON object per line, ASCII only, so that no header or path can start a line
 
     {"time": "2026-11-22T10:00:00.123Z", "client": "203.0.113.7", "agent": "GPTBot", "tags": [], "rule": "ai-training",
      "action": "block", "shadow": false, "method": "GET", "path": "/", "status": 403, "fingerprint": "9f...",
-     "retry_after": null, "reason": "..."}
+     "retry_after": null, "reason": "...", "robots": null}
+
+``robots`` is "disobeyed" where an agent that says it honours robots.txt, and has fetched it, asks for what it is asked to leave alone.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Counters:
         self.allowed = 0
         self.errors = 0
         self.log_errors = 0
+        self.disobeyed: Counter[str] = Counter()  # by agent; the catalogue bounds it
         self._lock = threading.Lock()
         self._by_rule: Counter[tuple[str, str, bool]] = Counter()
 
@@ -69,11 +72,12 @@ class Counters:
             self._by_rule[decision.rule or "", str(decision.action), False] += 1
 
     def snapshot(self) -> dict[str, object]:
-        """Plain data: allowed, errors, log_errors, and rules as a list of {rule, action, shadow, count}."""
+        """Plain data: allowed, errors, log_errors, rules as a list of {rule, action, shadow, count}, and disobeyed by agent."""
         with self._lock:
             rows = sorted(self._by_rule.items())
         rules = [{"rule": r or None, "action": a, "shadow": s, "count": n} for (r, a, s), n in rows]
-        return {"allowed": self.allowed, "errors": self.errors, "log_errors": self.log_errors, "rules": rules}
+        told = {"allowed": self.allowed, "errors": self.errors, "log_errors": self.log_errors}
+        return {**told, "rules": rules, "disobeyed": dict(sorted(self.disobeyed.items()))}
 
 
 class Privacy:
@@ -142,15 +146,15 @@ class EventLog:
 
         return self.sample > 0 and random() < self.sample  # noqa: S311 - a sample, not a secret
 
-    def record(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
+    def record(self, decision: Decision, view: RequestView, ua: UaFacts, client: Client, *, disobeyed: bool = False) -> None:
         """Log a decision and its shadow decisions, a line each. Failures are counted, and said once a minute."""
         if self._write is None:
             return
         try:
-            shared = self._shared(view, ua, client)
+            shared = {**self._shared(view, ua, client), "robots": "disobeyed" if disobeyed else None}
             for one in decision.shadow:
                 self._write(_line(shared, one, True))
-            if decision.rule or decision.tags or not decision.shadow:
+            if decision.rule or decision.tags or disobeyed or not decision.shadow:
                 self._write(_line(shared, decision, False))
         except Exception as error:  # a full disk must not cost a request
             self.counters.log_errors += 1

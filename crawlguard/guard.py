@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 from .client_ip import FORWARDING, PROXIED, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
@@ -61,7 +61,7 @@ class Guard:
         self._reloading = threading.Lock()
         for warning in loaded.warnings:
             own.warning("%s", warning)
-        if watch and not isinstance(policy, Policy) and not str(policy or "builtin:").startswith("builtin:"):
+        if watch and not isinstance(policy, Policy):  # a bundled one has lists that are updated, too
             Watcher.start(self)
 
     @property
@@ -84,6 +84,17 @@ class Guard:
         """The decision log in force."""
         return self._live.events
 
+    def site_headers(self, path_of: Callable[[Any], str], request: object) -> tuple[tuple[str, str], ...]:
+        """What the doors add to the application's answer to a request: nothing unless the policy says ``serve: {headers: true}``."""
+        headers = self._live.headers
+        if headers is None:
+            return ()
+        try:
+            return headers.for_path(path_of(request))
+        except Exception:
+            self.fail_open()
+            return ()
+
     # ---- deciding
 
     def decide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
@@ -101,9 +112,13 @@ class Guard:
             client = live.clients.get(view.peer)
             if client is None:
                 client = self._client(live, view)
-            decision = live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
+            now = self._clock() // 1000
+            decision = live.ruleset.evaluate(view, ua, client, live.store, now)
             if locate is not None:
                 decision = _for_view(decision, view, client, locate)
+            if ua.agents and live.audit is not None and live.audit.disobeys(ua, view.path, now):
+                self._note(live, decision, view, ua, client, disobeyed=True)
+                return decision
             if decision is ALLOW:
                 self.counters.allowed += 1
                 if live.sampling and live.events.wants_allow():
@@ -200,15 +215,17 @@ class Guard:
                 "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {header: ...}",
             )
 
-    def _note(self, live: Live, decision: Decision, view: RequestView, ua: UaFacts, client: Client) -> None:
-        if decision.rule is None and not decision.shadow and not decision.tags:
+    def _note(self, live: Live, decision: Decision, view: RequestView, ua: UaFacts, client: Client, *, disobeyed: bool = False) -> None:
+        if disobeyed:
+            self.counters.disobeyed[ua.agents[0].name] += 1
+        if decision.rule is None and not decision.shadow and not decision.tags and not disobeyed:
             self.counters.allowed += 1
             if live.sampling and live.events.wants_allow():
                 live.events.record(decision, view, ua, client)
             return
         self.counters.add(decision)
         if live.events.active:
-            live.events.record(decision, view, ua, client)
+            live.events.record(decision, view, ua, client, disobeyed=disobeyed)
 
     # ---- reloading
 

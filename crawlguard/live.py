@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .client_ip import ClientResolver
 from .events import EventLog
 from .ipdb import build_table
@@ -11,6 +13,10 @@ from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, UaFacts
 from .signals.rate import Keyer
 from .signals.ua import MAX_UA
 from .store import RateStore
+
+if TYPE_CHECKING:
+    from .compliance import Audit
+    from .export.headers import Headers
 
 GENERATION = 4096
 """Entries in a generation of the caches (two are kept): a busy site's browsers and visitors of the last minutes."""
@@ -36,6 +42,10 @@ class Live:
         self.resolver = ClientResolver(policy.client_ip.trusted_proxies, policy.client_ip.header)
         self.keyer = Keyer(store.seed)
         self.counts_addresses = not needs.isdisjoint(("ip", "subnet"))
+        self.headers: Headers | None = None
+        self.audit: Audit | None = None
+        if any(policy.serve) or policy.robots.place.line:
+            self._publish()
         # Two generations each: what is asked for again moves to the young one, so strangers push out only each other.
         self.uas: dict[bytes | None, UaFacts] = {}
         self.old_uas: dict[bytes | None, UaFacts] = {}
@@ -43,6 +53,21 @@ class Live:
         self.old_clients: dict[object, Client] = {}
         # The peers that do not speak for themselves: packed address (None: a unix socket), and whether they are believed.
         self.proxies: dict[str, tuple[bytes | None, bool]] = {}
+
+    def _publish(self) -> None:
+        """Make the site's word to crawlers. Raises ConfigError when it cannot be published as the policy asks."""
+        from .compliance import Audit  # only sites that publish through the guard need any of this
+        from .decision import Decision, Page
+        from .export.documents import documents
+        from .export.headers import Headers
+        from .export.robots import will_of
+        from .policy.ruleset import FILE_SERVED
+
+        will = will_of(self.policy)
+        pages = {path: Decision(reason=FILE_SERVED.reason, page=Page(*page)) for path, page in documents(self.policy, will).items()}
+        self.ruleset.files = {**self.ruleset.files, **pages}
+        self.headers = Headers(self.policy, will) if self.policy.serve.headers else None
+        self.audit = Audit(self.policy, will, self.store, self.ruleset.files)
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of a User-Agent that is not in the young generation."""

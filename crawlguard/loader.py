@@ -11,13 +11,13 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from . import catalogue
+from . import catalogue, datadir
 from .errors import ConfigError, PolicyError, Problem
 from .mmdb import probe
 from .paths import MAX_BYTES
 from .policy import conditions as c
 from .policy.check import check_policy, errors, walk
-from .policy.model import VERSION, Log, Network, Policy, Rule, Store
+from .policy.model import VERSION, Log, Network, Policy, Robots, Rule, Store
 from .policy.nodes import Node, Place
 from .policy.problems import problem
 from .policy.schema import DOCUMENT, RULE
@@ -131,13 +131,22 @@ class _Reader:
             if key in self.networks:
                 self.problems.append(problem("CG036", place, f"the network {key!r} is defined twice", "give one of them another name"))
             before = len(self.problems)
-            self.networks[key] = filled = self._with_file(network._replace(name=key, place=place), base)
+            self.networks[key] = filled = self._with_file(catalogue.fresh(network._replace(name=key, place=place)), base)
             if not filled.cidrs and not filled.asns and len(self.problems) == before:
                 message = f"the network {key!r} holds no address"
-                self.problems.append(problem("CG030", place, message, "give it cidrs, asns, or a file with some"))
+                if filled.ranges:  # a doubt only: without the policy, the update would not know what to fetch
+                    self.problems.append(
+                        problem("CG030", place, message + " yet", "run crawlguard update to fetch its ranges", severity="warning")
+                    )
+                else:
+                    self.problems.append(problem("CG030", place, message, "give it cidrs, asns, ranges, or a file with some"))
         for key in ("mode", "client_ip", "missing_data", "privacy"):
             if key in found:
                 self.top.setdefault(key, found[key])
+        if "robots" in found:
+            self.top.setdefault("robots", self._with_existing(found["robots"], base))
+        if "serve" in found:
+            self.top.setdefault("serve", found["serve"])
         for key in ("asn", "country"):
             if key in found.get("data", {}):
                 name_in_file, place = found["data"][key]
@@ -201,7 +210,8 @@ class _Reader:
                 self.file(match, place, chain)
         included = {rule.id for rule in self.rules[own:]}
         for rule_id, place in _placed(node, "disable", found):
-            if rule_id not in included:
+            # A rule of a file that another include has brought in before stays: that one asked for it.
+            if rule_id not in included and rule_id not in {rule.id for rule in self.rules[:own] if rule.place.file != node.place.file}:
                 advice = closest(rule_id, sorted(included)) if included else "include a policy first"
                 self.problems.append(problem("CG029", place, f"no included rule is called {rule_id!r}", advice))
         disabled = set(found.get("disable") or ())
@@ -213,6 +223,19 @@ class _Reader:
         path = base / network.file
         self.sources.append(escape(str(path.resolve())))
         return network._replace(cidrs=network.cidrs + tuple(self._lines(path, network)))
+
+    def _with_existing(self, robots: Robots, base: Path) -> Robots:
+        if not robots.merge:
+            return robots
+        path = base / robots.merge
+        self.sources.append(escape(str(path.resolve())))
+        try:
+            with path.open("rb") as file:
+                return robots._replace(merge=str(path), existing=file.read(MAX_BYTES))
+        except OSError as error:
+            advice = "check the name and the permissions; it is the robots.txt that the site has now"
+            self.problems.append(problem("CG001", robots.place, f"{path} cannot be read: {error.strerror or error}", advice))
+            return robots
 
     def _lines(self, path: Path, network: Network) -> Iterator[str]:
         try:
@@ -253,8 +276,8 @@ class _Reader:
             agents=(*catalogue.agents(), *self._own_agents()),
             networks=networks,
             name=name,
-            sources=tuple(dict.fromkeys(self.sources)),
-            **{k: top[k] for k in ("mode", "client_ip", "missing_data", "store", "log") if k in top},
+            sources=tuple(dict.fromkeys((*self.sources, *map(escape, datadir.files())))),
+            **{k: top[k] for k in ("mode", "client_ip", "missing_data", "store", "log", "robots", "serve") if k in top},
         )
         policy.addresses = top.get("privacy", {}).get("addresses", "full")
         policy.asn, policy.country = (self._database(k, policy) for k in ("asn", "country"))

@@ -1,4 +1,4 @@
-"""The answer to a refused request: status, headers and a short body in the media type that the client prefers."""
+"""The guard's own answers: to a refused request, in the media type that the client prefers, and to one for a document of the policy."""
 
 from __future__ import annotations
 
@@ -49,8 +49,28 @@ def preferred(accept: str | None) -> str:
     return best
 
 
+LISTS = frozenset(("link", "x-robots-tag", b"link", b"x-robots-tag"))
+"""Headers that may stand several times: what the policy says stands beside what the application says."""
+
+PAGE_AGE = 3600
+"""Seconds for which a document of the policy may be cached: RFC 9309 2.4 allows a day, and a changed policy should be heard sooner."""
+
+
+def answers(decision: Decision, method: str) -> bool:
+    """Whether the guard answers this request by itself: it is refused, or asks for a document of the policy."""
+    return decision.action is not Action.ALLOW or (decision.page is not None and method in ("GET", "HEAD"))
+
+
 def refuse(decision: Decision, accept: str | None, method: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body for a decision that is not an allow. A HEAD gets the headers of the GET, without the body."""
+    """Status, headers and body of the guard's own answer. A HEAD gets the headers of the GET, without the body."""
+    if decision.page is not None:
+        headers = [
+            ("Content-Type", decision.page.content_type),
+            ("Content-Length", str(len(decision.page.body))),
+            ("Cache-Control", f"max-age={PAGE_AGE}"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        return 200, headers, b"" if method == "HEAD" else decision.page.body
     kind = preferred(accept)
     body = _body(decision, kind).encode()
     headers = [

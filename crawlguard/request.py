@@ -83,6 +83,14 @@ class RequestView:
         return raw.partition(":")[0].rstrip(".")
 
 
+def environ_path(environ: Mapping[str, Any]) -> str:
+    """The whole decoded path of a WSGI request, which hands UTF-8 over as latin-1 (PEP 3333)."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    if not path.isascii():
+        path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return path or "/"
+
+
 class EnvironView(RequestView):
     """A view over a WSGI environ that looks headers up by name instead of listing them: 4 look-ups beat a loop over 40 keys."""
 
@@ -91,10 +99,7 @@ class EnvironView(RequestView):
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self.environ = environ
         self.method = environ.get("REQUEST_METHOD", "GET")
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if not path.isascii():  # WSGI hands UTF-8 over as latin-1
-            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        self.path = path or "/"
+        self.path = environ_path(environ)
         self.peer = environ.get("REMOTE_ADDR", "") or ""
         self.order_known = False
 

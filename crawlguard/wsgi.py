@@ -13,12 +13,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Unpack
 
-from .decision import Action, Decision
+from .decision import ALLOW, Decision
 from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
-from .refusal import refuse
-from .request import EnvironView
+from .refusal import LISTS, answers, refuse
+from .request import EnvironView, environ_path
 from .settings import Settings
 
 Environ = dict[str, Any]
@@ -39,7 +39,7 @@ class CrawlGuardMiddleware:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         decision = self._decide(environ)
         environ["crawlguard.decision"] = decision
-        if decision.action is not Action.ALLOW:
+        if decision is not ALLOW and answers(decision, environ.get("REQUEST_METHOD", "GET")):
             try:
                 status, headers, body = refuse(decision, environ.get("HTTP_ACCEPT"), environ.get("REQUEST_METHOD", "GET"))
             except Exception:  # an answer that cannot be made: the request is served
@@ -47,7 +47,8 @@ class CrawlGuardMiddleware:
             else:
                 start_response(f"{status} {_phrase(status)}", headers)
                 return [body]
-        return self.app(environ, start_response)
+        said = self.guard.site_headers(environ_path, environ)
+        return self.app(environ, partial(_say, start_response, said) if said else start_response)
 
     def _decide(self, environ: Environ) -> Decision:
         try:
@@ -55,6 +56,13 @@ class CrawlGuardMiddleware:
             return self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
         except Exception:  # an environ that no server should hand over is the application's to deal with
             return self.guard.fail_open()
+
+
+def _say(start_response: Callable[..., Any], said: tuple[tuple[str, str], ...], status: str, headers: Any, exc_info: Any = None) -> Any:
+    """Start the application's answer, adding what it does not say itself."""
+    own = {name.lower() for name, _ in headers} - LISTS
+    headers = [*headers, *(h for h in said if h[0].lower() not in own)]
+    return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
 
 def _phrase(status: int) -> str:

@@ -11,3 +11,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Set before anything of crawlguard is asked for a directory, and inherited by every server that a test starts.
 os.environ["CRAWLGUARD_STATE_DIR"] = tempfile.mkdtemp(prefix="crawlguard-tests-")
+os.environ["CRAWLGUARD_DATA_DIR"] = os.path.join(
+    os.environ["CRAWLGUARD_STATE_DIR"], "data"
+)  # what this host has fetched is no part of a test

@@ -130,6 +130,18 @@ def test_shadow_mode_serves_and_tells_the_view(ask: Ask) -> None:
         assert ask("/", CRAWLER)[0] == 200
 
 
+@both
+def test_the_documents_of_a_policy_and_its_headers(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "crawlguard.yaml"
+    path.write_text("version: 1\ninclude: [builtin:default]\nserve: {robots: true, headers: true}\n")
+    with override_settings(CRAWLGUARD={"policy": str(path), "store": "memory"}):
+        status, headers, body = ask("/robots.txt", CRAWLER)
+        assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert b"User-agent: GPTBot\n" in body
+        assert ask("/", BROWSER)[1]["tdm-reservation"] == "1"
+        assert "tdm-reservation" not in headers
+
+
 def test_the_other_two_doors_around_django() -> None:
     with override_settings(MIDDLEWARE=[]):
         django_asgi: Any = ASGIHandler()

@@ -29,7 +29,22 @@ from crawlguard.policy.model import Log
 from crawlguard.policy.ruleset import Client, UaFacts
 
 CRAWLER = b"Mozilla/5.0 (compatible; GPTBot/1.4; +https://openai.com/gptbot)"
-KEYS = {"time", "client", "agent", "method", "path", "fingerprint", "tags", "rule", "action", "shadow", "status", "retry_after", "reason"}
+KEYS = {
+    "time",
+    "client",
+    "agent",
+    "method",
+    "path",
+    "fingerprint",
+    "tags",
+    "rule",
+    "action",
+    "shadow",
+    "status",
+    "retry_after",
+    "reason",
+    "robots",
+}
 
 
 def policy_of(rules: str, more: str = "") -> Policy:
@@ -68,6 +83,7 @@ def test_a_line_says_who_what_and_why(tmp_path: Path) -> None:
         "shadow": False,
         "status": 403,
         "retry_after": None,
+        "robots": None,
     }
 
 
@@ -325,7 +341,7 @@ def test_counters_by_rule_action_and_shadow() -> None:
         guard.decide(view_of(path=path))
     found = guard.counters.snapshot()
     rows = found.pop("rules")
-    assert found == {"allowed": 2, "errors": 0, "log_errors": 0}
+    assert found == {"allowed": 2, "errors": 0, "log_errors": 0, "disobeyed": {}}
     assert isinstance(rows, list)
     assert {(r["rule"], r["action"], r["shadow"]): r["count"] for r in rows if r["rule"]} == {
         ("watch", "throttle", True): 2,

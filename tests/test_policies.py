@@ -172,7 +172,8 @@ def test_loading_a_bad_policy_raises_all_its_errors_at_once(path: Path) -> None:
 def test_the_bad_policies_cover_every_id() -> None:
     named = Counter(code for path in BAD for _, code, _, _ in expected_problems(path))
     warned_of = Counter(code for path in GOOD for code in warned(path))
-    assert sorted(set(IDS) - set(named) - set(warned_of)) == []
+    by_the_command = {"CG104", "CG105"}  # of lists and documents: test_update.py, test_robots_cli.py
+    assert set(IDS) - set(named) - set(warned_of) == by_the_command
     assert set(named) <= set(IDS)
 
 

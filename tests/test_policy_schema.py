@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def test_the_catalogue_reads_back_from_its_compiled_form(tmp_path: Path, monkeyp
     from_files = (catalogue.agents(), catalogue.networks())
     catalogue.compile_catalogue(tmp_path)
     monkeypatch.setattr(catalogue, "rules_dir", lambda: tmp_path)
-    agents, networks = catalogue.agents.__wrapped__(), catalogue.networks.__wrapped__()
+    agents, networks = inspect.unwrap(catalogue.agents)(), inspect.unwrap(catalogue.networks)()
     assert (agents, networks) == from_files
 
 

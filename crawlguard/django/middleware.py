@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -14,10 +15,10 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import resolve
 
-from ..decision import Action, Decision
+from ..decision import ALLOW, Decision
 from ..guard import Guard
 from ..marks import Marks
-from ..refusal import refuse
+from ..refusal import LISTS, answers, refuse
 from ..request import RequestView
 from .checks import configuration
 
@@ -47,15 +48,22 @@ class CrawlGuardMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self._acall(request)
-        return self._refused(request) or self.get_response(request)
+        return self._answer(request) or self._say(request, self.get_response(request))
 
     async def _acall(self, request: HttpRequest) -> Any:
-        return self._refused(request) or await self.get_response(request)  # type: ignore[misc]
+        return self._answer(request) or self._say(request, await self.get_response(request))  # type: ignore[misc]
 
-    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+    def _say(self, request: HttpRequest, response: Any) -> Any:
+        for name, value in self.guard.site_headers(attrgetter("path"), request):
+            there = response.headers.get(name)
+            if there is None or name.lower() in LISTS:
+                response.headers[name] = f"{there}, {value}" if there else value
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponse | None:
         decision = self._decide(request)
         request.crawlguard = decision  # type: ignore[attr-defined]
-        if decision.action is Action.ALLOW:
+        if decision is ALLOW or not answers(decision, request.method or "GET"):
             return None
         try:
             status, headers, body = refuse(decision, request.META.get("HTTP_ACCEPT"), request.method or "GET")

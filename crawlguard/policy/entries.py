@@ -7,6 +7,7 @@ from typing import Any
 from ..signals.ua import CATEGORIES, Agent, Pattern
 from .model import Network
 from .nodes import Node
+from .problems import problem
 from .types import INVALID, Choice, Cidr, Field, FileName, Integer, Json, Many, Name, Record, Report, Text
 
 
@@ -89,6 +90,21 @@ AGENT = Record(
 )
 
 
+class _ListUrl(Text):
+    """Where a list is fetched: over https alone, because what comes from there decides who is let in."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = Text.read(self, node, report)
+        if isinstance(text, str) and (not text.startswith("https://") or not text.isascii() or not text.isprintable() or " " in text):
+            advice = "write an https:// URL; after a # the key of a JSON object whose part alone counts"
+            report(problem("CG007", node.place, f"{text[:80]!r} is not the URL of a list", advice))
+            return INVALID
+        return text
+
+    def schema(self) -> Json:
+        return {"type": "string", "maxLength": self.limit, "pattern": "^https://[!-~]+$"}
+
+
 def _cidrs(node: Node, report: Report) -> Any:
     values = Many(Cidr(), unique=False).read(node, report)
     return values if values is INVALID else Network(node.place, "", cidrs=values)
@@ -103,11 +119,15 @@ NETWORK = Record(
         "file": Field(FileName("a file name", 500), "A file with one address or CIDR a line, # for comments."),
         "name": Field(Name()),
         "operator": Field(Text("an operator", 80)),
+        "ranges": Field(
+            Many(_ListUrl("a URL", 500)),
+            "URLs of the operator's lists, which crawlguard update reads; all of them together are the network.",
+        ),
         "agents": Field(Many(Text(limit=80)), "Agents of the catalogue that come from here."),
         "source": Field(Text("a URL", 500)),
         "date": Field(Text("a date", 10)),
     },
-    lambda place, operator="", agents=(), source="", date="", name="", **kw: Network(place, name, **kw),
+    lambda place, agents=(), source="", name="", **kw: Network(place, name, **kw),
     shorthand=_cidrs,
     shorthand_schema=Many(Cidr()).schema(),
     extra={"minProperties": 1},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import Problem
 from ..signals.ua import Agent
@@ -48,7 +48,10 @@ class Rule(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A named set of addresses, by CIDRs, by a file of CIDRs, or by autonomous systems."""
+    """A named set of addresses, by CIDRs, by a file of CIDRs, or by autonomous systems.
+
+    ``cidrs`` are what ``ranges`` (the operator's own lists, as URLs) said on ``date``, an ISO date, where there are any.
+    """
 
     place: Place
     name: str
@@ -56,6 +59,9 @@ class Network(NamedTuple):
     asns: tuple[int, ...] = ()
     tags: tuple[str, ...] = ()
     file: str | None = None
+    operator: str = ""
+    date: str = ""
+    ranges: tuple[str, ...] = ()
 
 
 class ClientIp(NamedTuple):
@@ -80,6 +86,36 @@ class Log(NamedTuple):
     sample: float = 0.0
 
 
+class Robots(NamedTuple):
+    """What the site says beside its verdicts: in robots.txt, tdmrep.json, the RSL document, ai.txt and response headers.
+
+    ``signals`` and ``usage``: None to leave them out, "auto" to take them from the verdicts, else pairs of label and value.
+    ``delays``: pairs of token and seconds. URLs are absolute. ``merge``: an existing robots.txt whose groups are kept, and
+    ``existing`` what it holds.
+    """
+
+    place: Place = Place()
+    comment: str | None = None
+    sitemaps: tuple[str, ...] = ()
+    license: str | None = None
+    tdm_policy: str | None = None
+    delays: tuple[tuple[str, int], ...] = ()
+    signals: tuple[tuple[str, str], ...] | Literal["auto"] | None = "auto"
+    usage: tuple[tuple[str, str], ...] | Literal["auto"] | None = None
+    merge: str | None = None
+    existing: bytes | None = None
+
+
+class Serve(NamedTuple):
+    """Which documents the middleware answers by itself, and whether it adds the headers that say the same."""
+
+    robots: bool = False
+    tdmrep: bool = False
+    rsl: bool = False
+    ai_txt: bool = False
+    headers: bool = False
+
+
 @dataclass(slots=True)
 class Policy:
     """A whole policy, its includes already merged: own rules first, then the included ones in their order.
@@ -99,6 +135,8 @@ class Policy:
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
     addresses: str = "full"
+    robots: Robots = field(default_factory=Robots)
+    serve: Serve = field(default_factory=Serve)
     name: str = "policy"
     sources: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -45,9 +45,12 @@ IDS = {
     "CG037": "a score condition that no weigh can ever satisfy",
     "CG038": "a duplicate entry in a list",
     "CG039": "a condition that can never hold",
+    "CG040": "not an absolute URL",
     "CG101": "a rule that is inactive because its data is missing",
     "CG102": "a policy without rules",
     "CG103": "a network that counts in part only, for want of an ASN database",
+    "CG104": "a list of published addresses that has grown old",
+    "CG105": "a document that says something else than the rules",
 }
 
 

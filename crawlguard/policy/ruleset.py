@@ -26,7 +26,7 @@ POLICY_FILES = frozenset(
 MAX_PLANS = 4096
 """Plans kept in memory; facts combine to far fewer, but a User-Agent can name any agents it likes."""
 
-_FILE_SERVED = Decision(reason="files that state the site's policy are always served")
+FILE_SERVED = Decision(reason="files that state the site's policy are always served")
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class Ruleset:
     """A compiled policy.
 
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
-    ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent".
+    ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent". ``files`` are decided before any rule is asked.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -130,6 +130,7 @@ class Ruleset:
     addresses: tuple[AddressSet, ...]
     needs: frozenset[str]
     networks: Mapping[str, int]
+    files: Mapping[str, Decision] = field(default_factory=lambda: dict.fromkeys(POLICY_FILES, FILE_SERVED))
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
@@ -178,8 +179,9 @@ class Ruleset:
         plan = self._plans.get(ua.mask | client.mask)
         if plan is None:
             plan = self.plan(ua.mask | client.mask)
-        if view.path in POLICY_FILES:
-            return _FILE_SERVED
+        file = self.files.get(view.path)
+        if file is not None:
+            return file
         score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
         rehearsed = False
         for test, rule in plan:
@@ -203,7 +205,7 @@ class Ruleset:
 
     def explain(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> tuple[Decision, list[RuleVerdict]]:
         """The decision, and what every rule said, in order. Counts the request in ``rates``, as ``evaluate`` does."""
-        mask, verdicts, score, decided = ua.mask | client.mask, [], 0, view.path in POLICY_FILES
+        mask, verdicts, score, decided = ua.mask | client.mask, [], 0, view.path in self.files
         rehearsed = False
         for rule in self.rules:
             action = str(rule.action) if rule.action else "tag" if rule.tags else "weigh"

@@ -6,6 +6,7 @@ from typing import Any
 
 from .actions import ThenType
 from .conditions import All, HeaderName, When
+from .documents import ROBOTS, SERVE
 from .entries import AGENT, NETWORK, Listing
 from .model import ClientIp, Log, Rule, Store
 from .nodes import Node
@@ -114,6 +115,8 @@ POLICY: dict[str, Field] = {
         Record("'privacy'", {"addresses": Field(Choice(("full", "subnet", "keyed")), "What an address looks like in logs and exports.")}),
         "What is written about visitors.",
     ),
+    "robots": Field(ROBOTS, "What robots.txt and its neighbours say beside the verdicts of the rules."),
+    "serve": Field(SERVE, "The documents that the middleware answers by itself."),
     "rules": Field(Listing(RULE, single=False, unique=False), "Tried in order; the first final action decides."),
 }  # fmt: skip
 
