@@ -91,7 +91,9 @@ class _Delays:
 
     def schema(self) -> Json:
         seconds = Integer(1, 86_400).schema()
-        return {"anyOf": [seconds, {"type": "object", "additionalProperties": seconds}]}
+        return {
+            "anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^(?:{_TOKEN.pattern})$"}}]
+        }
 
 
 @dataclass(eq=False, repr=False)
@@ -106,7 +108,7 @@ class _Comment:
         return text
 
     def schema(self) -> Json:
-        return {"type": "string", "maxLength": 4096}
+        return {"type": "string", "maxLength": 4096, "pattern": "^[^\\u0000-\\u0009\\u000b-\\u001f]*$"}
 
 
 ROBOTS = Record(
