@@ -275,9 +275,9 @@ def long_policy(count: int, length: int) -> Policy:
 
 
 def test_a_file_that_crawlers_would_not_read_to_its_end_is_an_error() -> None:
-    assert len(robots_txt(long_policy(120, 4000)).text.encode()) <= MAX_BYTES
+    assert len(robots_txt(long_policy(60, 4000)).text.encode()) <= MAX_BYTES
     with pytest.raises(ConfigError, match=r"robots\.txt would have 5\d\d,\d{3} bytes, and crawlers read 512,000"):
-        robots_txt(long_policy(130, 4000))
+        robots_txt(long_policy(65, 4000))
 
 
 def test_a_line_that_google_would_cut_is_an_error() -> None:

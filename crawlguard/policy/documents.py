@@ -22,7 +22,7 @@ SIGNALS = {
 USAGES = {"search": ("y", "n"), "train-ai": ("y", "n")}
 """Labels of Content-Usage (draft-ietf-aipref-vocab-08) and their values."""
 
-_TOKEN = re.compile(r"\*|[A-Za-z0-9](?:[A-Za-z0-9_.!/ -]{0,58}[A-Za-z0-9!])?")
+_TOKEN = re.compile(r"\*|[A-Za-z0-9]([A-Za-z0-9_.!/ -]{0,58}[A-Za-z0-9!])?")
 _URL = re.compile(r"https?://[A-Za-z0-9\[][!-~]{0,500}")
 
 
@@ -92,7 +92,7 @@ class _Delays:
     def schema(self) -> Json:
         seconds = Integer(1, 86_400).schema()
         return {
-            "anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^(?:{_TOKEN.pattern})$"}}]
+            "anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^({_TOKEN.pattern})$"}}]
         }
 
 
