@@ -1,0 +1,111 @@
+"""What earlier runs have seen, in one directory: rollups as Parquet parts, and a manifest that names them and how far each log was read.
+
+The manifest is the one commit: a part that it does not name never happened. So a run that dies leaves the state as it was, and what a
+run has counted is counted once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from crawlguard.errors import DataError
+
+from .rollup import SCHEMA, merge
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are the operator's to prevent
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1
+MANIFEST = "state.json"
+MOST_PARTS = 24
+"""Parts from which on they are made into one."""
+HASH_CHECK = int(pl.Series(["crawlguard"]).hash(seed=1)[0])
+"""Sketches hold hashes of polars, which may change with its version; those of another one must not be mixed."""
+
+
+class State:
+    """A state directory; made when it is not there. Raises DataError when it is not usable."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.directory}: cannot be made ({error.strerror}); name another --state directory") from None
+        found = self._manifest()
+        self.positions: dict[str, Any] = found["positions"]
+        self.parts: list[str] = found["parts"]
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.directory / MANIFEST
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {"positions": {}, "parts": []}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); restore it, or start afresh with another --state directory") from None
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            raise DataError(f"{path}: not a state of this version ({VERSION}); start afresh with another --state directory")
+        if found.get("hash") != HASH_CHECK:
+            raise DataError(f"{path}: made by another version of polars, whose hashes differ; start afresh with another --state directory")
+        return found
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out. Raises DataError when one is at work."""
+        with open(self.directory / "lock", "a") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise DataError(f"{self.directory}: another run is at work on this state; wait for it") from None
+            yield
+
+    def read(self) -> pl.DataFrame:
+        """All that is known, one row per client and day."""
+        return merge(self._part(name) for name in self.parts)
+
+    def _part(self, name: str) -> pl.DataFrame:
+        path = self.directory / name
+        try:
+            return pl.read_parquet(path).select(*SCHEMA)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); restore it, or start afresh with another --state directory") from None
+
+    def commit(self, fresh: pl.DataFrame, positions: dict[str, Any]) -> None:
+        """Add what a run has counted, and how far it has read."""
+        parts = list(self.parts)
+        if fresh.height:
+            if len(parts) >= MOST_PARTS:
+                fresh, parts = merge([*(self._part(name) for name in parts), fresh]), []
+            number = 1 + max((int(name[5:-8]) for name in self.parts), default=0)
+            name = f"part-{number:06}.parquet"
+            self._write(name, lambda path: fresh.write_parquet(path, compression="zstd"))
+            parts.append(name)
+        told = {"version": VERSION, "hash": HASH_CHECK, "parts": parts, "positions": positions}
+        self._write(MANIFEST, lambda path: path.write_text(json.dumps(told, indent=1)))
+        self.parts, self.positions = parts, positions
+        for path in self.directory.glob("part-*.parquet"):
+            if path.name not in parts:
+                path.unlink(missing_ok=True)
+
+    def _write(self, name: str, write: Any) -> None:
+        partial = self.directory / f".{name}.{os.getpid()}"
+        try:
+            write(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, self.directory / name)
+        except OSError as error:
+            raise DataError(f"{self.directory / name}: cannot be written ({error.strerror or error}); free some space") from None
+        finally:
+            partial.unlink(missing_ok=True)

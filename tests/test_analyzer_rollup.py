@@ -1,0 +1,148 @@
+"""Rollups: every number as a plain loop over the requests gives it, and the same whatever the shards and their order are."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import polars as pl
+import pytest
+from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, merge, rollup
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TARGETS = (
+    "/",
+    "/a/b/c.html",
+    "/style.css",
+    "/app.js?v=2",
+    "/robots.txt",
+    "/favicon.ico",
+    "/x?y=/z/q",
+    "/deep/er/",
+    "/img.PNG",
+    "/a.css.html",
+)
+STYLES = ("css", "js", "mjs", "woff", "woff2")
+ASSETS = (*STYLES, "ico", "png")
+REQUEST = st.fixed_dictionaries(
+    {
+        "time": st.integers(20_000 * DAY - 400, 20_000 * DAY + 2000),
+        "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "k-1"]),
+        "method": st.sampled_from(["GET", "GET", "HEAD", "POST", "\\x16"]),
+        "target": st.sampled_from(TARGETS),
+        "status": st.sampled_from([200, 301, 304, 403, 404, 500, 101]),
+        "bytes": st.integers(-1, 5000),
+        "referrer": st.sampled_from(["-", "", "https://example.org/"]),
+        "ua": st.sampled_from(["a", "b", "-"]),
+    }
+)
+TYPES = {
+    "time": pl.Int64,
+    "ip": pl.String,
+    "method": pl.String,
+    "target": pl.String,
+    "status": pl.Int16,
+    "bytes": pl.Int64,
+    "referrer": pl.String,
+    "ua": pl.String,
+}
+
+
+def frame(requests: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(requests, schema=TYPES)
+
+
+def plain(requests: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, Any]]:
+    """The same numbers by one loop."""
+    clients = defaultdict(list)
+    for request in requests:
+        clients[request["time"] // DAY, request["ip"]].append(request)
+    return {key: _plain(found) for key, found in clients.items()}
+
+
+def _plain(found: list[dict[str, Any]]) -> dict[str, Any]:
+    times = sorted(r["time"] for r in found)
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    paths = [r["target"].partition("?")[0] for r in found]
+    suffixes = [p.rpartition(".")[2].lower() if "." in p else "" for p in paths]
+    documents = [r for r, s in zip(found, suffixes, strict=True) if s not in ASSETS]
+    hours = 0
+    for time in times:
+        hours |= 1 << (time // 3600 % 24)
+    return {
+        "first": times[0],
+        "last": times[-1],
+        "requests": len(found),
+        "documents": len(documents),
+        "assets": len(found) - len(documents),
+        "styles": sum(s in STYLES for s in suffixes),
+        "referred": sum(r["referrer"] not in ("", "-") for r in documents),
+        "queries": sum("?" in r["target"] for r in found),
+        "ok": sum(200 <= r["status"] < 300 for r in found),
+        "redirects": sum(300 <= r["status"] < 400 for r in found),
+        "errors": sum(400 <= r["status"] < 500 and r["status"] != 404 for r in found),
+        "missing": sum(r["status"] == 404 for r in found),
+        "broken": sum(r["status"] >= 500 for r in found),
+        "heads": sum(r["method"] == "HEAD" for r in found),
+        "posts": sum(r["method"] == "POST" for r in found),
+        "robots": paths.count("/robots.txt"),
+        "favicons": paths.count("/favicon.ico"),
+        "depth": sum(r["target"].partition("?")[0].count("/") for r in documents),
+        "bytes": sum(max(0, r["bytes"]) for r in found),
+        "gaps": len(gaps),
+        "long_gaps": sum(g > SESSION for g in gaps),
+        "gap_sum": sum(gaps),
+        "gap_squares": sum(g * g for g in gaps),
+        **{f"burst_{w}": max(sum(end - w < t <= end for t in times) for end in times) for w in WINDOWS},
+        "hours": hours,
+        "targets": len({r["target"] for r in found}),
+        "agents": len({r["ua"] for r in found}),
+    }
+
+
+def told(rows: pl.DataFrame) -> dict[tuple[int, str], dict[str, Any]]:
+    """The rollup as the loop gives it."""
+    counted = rows.with_columns(
+        distinct("paths", PATHS).cast(pl.Int64).alias("targets"), distinct("uas", AGENTS).cast(pl.Int64).alias("agents")
+    )
+    return {(row.pop("day"), row.pop("ip")): row for row in counted.drop("paths", "uas", "ua").to_dicts()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(REQUEST, max_size=40))
+def test_every_number_is_what_a_loop_counts(requests: list[dict[str, Any]]) -> None:
+    rows = rollup(frame(requests))
+    assert rows.schema == pl.Schema(SCHEMA)
+    assert told(rows) == plain(requests)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(REQUEST, max_size=40), st.lists(st.integers(0, 40), max_size=3), st.randoms())
+def test_shards_merge_to_the_whole_in_any_order(requests: list[dict[str, Any]], cuts: list[int], rnd: Any) -> None:
+    requests.sort(key=lambda r: r["time"])  # a log's shards follow each other
+    ends = [0, *sorted(cuts), len(requests)]
+    shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise(ends)]
+    whole = rollup(frame(requests))
+    bursts = [f"burst_{w}" for w in WINDOWS]  # those inside one shard
+    rnd.shuffle(shards)
+    merged = merge(shards)
+    assert merged.drop(*bursts, "ua").equals(whole.drop(*bursts, "ua"))
+    assert merge([merge(shards[:2]), merge(shards[2:])]).equals(merged)
+    for name in bursts:
+        assert (merged[name] <= whole[name]).all()
+        assert (merged[name] * len(shards) >= whole[name]).all()
+
+
+def test_nothing_becomes_nothing() -> None:
+    assert rollup(frame([])).equals(merge([]))
+
+
+@pytest.mark.parametrize("number", [1, PATHS - 1, PATHS, PATHS + 1, 1000, 100_000])
+def test_distinct_paths_are_counted_within_the_sketchs_error(number: int) -> None:
+    request = {"time": 0, "ip": "a", "method": "GET", "status": 200, "bytes": 1, "referrer": "", "ua": "a"}
+    rows = rollup(frame([{**request, "target": f"/{n}"} for n in range(number)]))
+    (found,) = rows.select(distinct("paths", PATHS)).to_series()
+    assert found == number if number < PATHS else found == pytest.approx(number, rel=0.4)  # three standard errors of 13%
+    assert rows["paths"].list.len().max() == min(number, PATHS)
