@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crawlguard import load_policy
 from crawlguard.errors import ConfigError
 from crawlguard.export.robots import MAX_BYTES, MAX_LINE, robots_txt, sayable, will_of
-from crawlguard.loader import builtin_names, parse_policy
+from crawlguard.loader import parse_policy
 from crawlguard.policy.model import Policy
 from crawlguard.signals.ua import Agent
 
@@ -327,21 +323,3 @@ def test_will_finds_the_lines_of_any_token() -> None:
     assert [line.pattern for line in will.lines("gptBOT")] == ["/"]
     assert [line.pattern for line in will.lines("unheard-of")] == ["/private/"]
     assert will.groups[-1].tokens == ("*",)
-
-
-@pytest.mark.parametrize("name", builtin_names())
-@pytest.mark.parametrize("enforced", [False, True])
-def test_a_bundled_policy_is_written_in_50_ms(name: str, enforced: bool) -> None:
-    made = load_policy(f"builtin:{name}")
-    spent = _spent(lambda: robots_txt(made, enforced=enforced))
-    assert statistics.median(spent) < 0.050, spent
-
-
-def _spent(work: Any, times: int = 5) -> Sequence[float]:
-    work()
-    found = []
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        found.append(time.process_time() - start)
-    return found

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
+from time import process_time
 
 from crawlguard import Guard, Policy, load_policy
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiGuard
-from crawlguard.loader import parse_policy
+from crawlguard.export.robots import robots_txt
+from crawlguard.loader import builtin_names, parse_policy
 from crawlguard.policy.model import Store
 from crawlguard.signals.match import has_regex
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiGuard
@@ -125,3 +127,20 @@ def many_patterns() -> Iterator[Row]:
             continue
         few, many, ratio = _compared(_patterns(kind, 10), _patterns(kind, 1000), "strangers")
         yield Row(what, ratio, "x", 3, 1.5, f"{few / 1e3:.2f} -> {many / 1e3:.2f} us")
+
+
+def robots() -> Iterator[Row]:
+    """robots.txt for the whole catalogue, by the stance that has most to say."""
+    spent = {}
+    for name in builtin_names():
+        policy = load_policy(f"builtin:{name}")
+        robots_txt(policy)
+        spent[name] = median(_seconds(partial(robots_txt, policy)) for _ in range(9))
+    worst = max(spent, key=lambda name: spent[name])
+    yield Row("robots.txt for the full catalogue, after start-up", spent[worst] * 1e3, "ms", 50, note=f"builtin:{worst}, the slowest")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = process_time()
+    work()
+    return process_time() - started
