@@ -203,11 +203,7 @@ def robots_txt(policy: Policy, host: str | None = None, *, enforced: bool = Fals
 
 def _head(policy: Policy) -> list[str]:
     said = (policy.robots.comment or "").splitlines()
-    return [f"# {line}".rstrip() for line in (*said, f"Written by crawlguard from {_printable(policy.name)}.")]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return [f"# {line}".rstrip() for line in (*said, "Written by crawlguard from the site's policy.")]
 
 
 def _told(will: Will, token: str) -> tuple[Line, ...]:
