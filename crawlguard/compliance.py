@@ -27,11 +27,12 @@ class Audit:
     def __init__(self, policy: Policy, will: Will, store: RateStore, always: Container[str] = POLICY_FILES) -> None:
         """``always``: paths that everybody may fetch."""
         self._store, self._always = store, always
+        lines = will.by_token()
         self._told: dict[str, tuple[int, tuple[Line, ...]]] = {}
         for agent in policy.agents:
             if agent.honours_robots == "yes" and agent.robots:
                 key = int.from_bytes(blake2b(agent.name.encode(), key=store.seed[:64], digest_size=8, person=b"robots.txt").digest(), "big")
-                self._told[agent.name] = (key or 1, will.lines(agent.robots[0]))
+                self._told[agent.name] = (key or 1, lines.get(agent.robots[0].lower(), lines["*"]))
 
     def disobeys(self, ua: UaFacts, path: str, now: int) -> bool:
         """Whether this request goes against a robots.txt that its agent knows. ``now`` in us; a fetch of the file is remembered."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .updating import Desk
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Corpora and databases for tests; SOURCES.md there says where each comes from."""
@@ -14,3 +21,23 @@ os.environ["CRAWLGUARD_STATE_DIR"] = tempfile.mkdtemp(prefix="crawlguard-tests-"
 os.environ["CRAWLGUARD_DATA_DIR"] = os.path.join(
     os.environ["CRAWLGUARD_STATE_DIR"], "data"
 )  # what this host has fetched is no part of a test
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a throw-away certificate authority, for servers of https."""
+    from .tls_site import make_authority
+
+    directory = tmp_path_factory.mktemp("authority")
+    make_authority(directory)
+    return directory
+
+
+@pytest.fixture
+def desk(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A small catalogue whose lists a server on loopback publishes."""
+    from .tls_site import serving
+    from .updating import Desk
+
+    with serving(authority) as site:
+        yield Desk(tmp_path, site, monkeypatch)

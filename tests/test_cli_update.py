@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,26 +10,16 @@ from click.testing import CliRunner, Result
 from crawlguard import datadir
 from crawlguard.commands.update import MAX_SHOWN, command
 
-from .tls_site import make_authority, reply, serving
+from .tls_site import reply
 from .updating import NEW, OLD, Desk, jafar
 
 LONG_AGO = "2020-01-01T00:00:00Z"  # before whatever the clock of this machine says
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("authority")
-    make_authority(directory)
-    return directory
-
-
-@pytest.fixture
-def desk(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with serving(authority) as site:
-        desk = Desk(tmp_path, site, monkeypatch)
-        monkeypatch.setattr("crawlguard.update.run.Fetcher", site.fetcher)  # the command's own has no way to loopback
-        desk.publish("/bot.json", jafar(NEW, LONG_AGO))
-        yield desk
+@pytest.fixture(autouse=True)
+def published(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crawlguard.update.run.Fetcher", desk.site.fetcher)  # the command's own has no way to loopback
+    desk.publish("/bot.json", jafar(NEW, LONG_AGO))
 
 
 def crawlguard(desk: Desk, *args: str) -> Result:

@@ -16,16 +16,9 @@ import pytest
 from crawlguard.update.fetch import MAX_BODY, MAX_REDIRECTS, USER_AGENT, Answer, Fetcher
 from crawlguard.update.urls import FetchError, is_public, same_site, split
 
-from .tls_site import HOST, Behaviour, Site, cut, drip, endless, head, make_authority, raw, redirect, reply, reset, serving, silent
+from .tls_site import HOST, Behaviour, Site, cut, drip, endless, head, raw, redirect, reply, reset, serving, silent
 
 LIST = b"4.4.4.0/24\n8.8.8.0/24\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("authority")
-    make_authority(directory)
-    return directory
 
 
 @pytest.fixture

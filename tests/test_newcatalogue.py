@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,23 +15,10 @@ from crawlguard.update.newcatalogue import _value, document
 from crawlguard.update.outcome import Outcome
 from crawlguard.update.people import PEOPLE
 
-from .tls_site import make_authority, redirect, reply, serving
+from .tls_site import redirect, reply
 from .updating import NOW, Desk, jafar
 
 Doc = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("authority")
-    make_authority(directory)
-    return directory
-
-
-@pytest.fixture
-def desk(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with serving(authority) as site:
-        yield Desk(tmp_path, site, monkeypatch)
 
 
 NEWBOT = {

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crawlguard.errors import ConfigError
-from crawlguard.export.robots import MAX_BYTES, MAX_LINE, robots_txt, sayable, will_of
+from crawlguard.export.robots import robots_txt, sayable, will_of
+from crawlguard.export.robotstxt import LIMIT, LINE_LIMIT
 from crawlguard.loader import parse_policy
 from crawlguard.policy.model import Policy
 from crawlguard.signals.ua import Agent
@@ -271,14 +272,14 @@ def long_policy(count: int, length: int) -> Policy:
 
 
 def test_a_file_that_crawlers_would_not_read_to_its_end_is_an_error() -> None:
-    assert len(robots_txt(long_policy(60, 4000)).text.encode()) <= MAX_BYTES
+    assert len(robots_txt(long_policy(60, 4000)).text.encode()) <= LIMIT
     with pytest.raises(ConfigError, match=r"robots\.txt would have 5\d\d,\d{3} bytes, and crawlers read 512,000"):
         robots_txt(long_policy(65, 4000))
 
 
 def test_a_line_that_google_would_cut_is_an_error() -> None:
     path = "/" + "é" * 4000
-    with pytest.raises(ConfigError, match=f"24,0.. bytes, and Google reads {MAX_LINE:,}"):
+    with pytest.raises(ConfigError, match=f"24,0.. bytes, and Google reads {LINE_LIMIT:,}"):
         said({"when": {"path": {"prefix": path}}})
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,21 +14,8 @@ from crawlguard.update.fetch import Answer, Fetcher
 from crawlguard.update.run import run
 from crawlguard.update.staleness import stale
 
-from .tls_site import Behaviour, Site, head, make_authority, redirect, reply, reset, serving
+from .tls_site import Behaviour, Site, head, redirect, reply, reset
 from .updating import NEW, NOW, OLD, Desk, jafar
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("authority")
-    make_authority(directory)
-    return directory
-
-
-@pytest.fixture
-def desk(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with serving(authority) as site:
-        yield Desk(tmp_path, site, monkeypatch)
 
 
 def asked(site: Site) -> list[str]:

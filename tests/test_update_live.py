@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,21 +12,7 @@ from crawlguard import Guard, datadir
 from crawlguard.loader import read_policy
 from crawlguard.request import RequestView
 
-from .tls_site import make_authority, serving
 from .updating import NEW, Desk, jafar
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("authority")
-    make_authority(directory)
-    return directory
-
-
-@pytest.fixture
-def desk(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with serving(authority) as site:
-        yield Desk(tmp_path, site, monkeypatch)
 
 
 def rule_for(guard: Guard, address: str) -> str | None:

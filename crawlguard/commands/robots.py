@@ -122,7 +122,7 @@ def _check(policy: Policy, name: str, host: str | None, enforced: bool, as_json:
     from ..export.robotstxt import parse
     from .robots_report import show
 
-    report = lint(parse(_read(name)), policy.agents, _verdict(policy, host, enforced), _paths(policy))
+    report = lint(parse(_read(name)), policy.agents, _verdict(policy, host, enforced), _paths(policy, host, enforced))
     # A site may ask for more than it enforces; what it must not do is invite those whom it refuses.
     ok = not report.warnings and not any(conflict.allows for conflict in report.conflicts or ())
     if as_json:
@@ -141,8 +141,8 @@ def _verdict(policy: Policy, host: str | None, enforced: bool) -> Callable[[Agen
     return lambda agent, path: verdicts.allowed(keys[agent.name], unquote(path.partition("?")[0]))
 
 
-def _paths(policy: Policy) -> Sequence[str]:
+def _paths(policy: Policy, host: str | None, enforced: bool) -> Sequence[str]:
     """Paths at which the policy's own rules differ."""
     from ..export.robots import will_of
 
-    return [line.glob.member() for group in will_of(policy).groups for line in group.lines]
+    return [line.glob.member() for group in will_of(policy, host, enforced=enforced).groups for line in group.lines]

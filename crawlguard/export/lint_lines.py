@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..signals.ua import Agent
-from .lint_table import HEEDED, IN_GROUPS, PAST_KEYS, PAST_TOKENS, SIGNALS, Finding, finding
+from .lint_table import HEEDED, IN_GROUPS, LABELS, PAST_KEYS, PAST_TOKENS, Finding, finding
 from .robotstxt import STAR, Group, Line, RobotsFile, google_token
 
 _TOKEN = re.compile("[A-Za-z_-]+")  # RFC 9309 2.2: product-token
@@ -86,8 +86,8 @@ def _key(line: Line, grouped: bool, words: Words) -> Iterator[Finding]:
         yield finding(line.number, "crawl-delay" if _SECONDS.fullmatch(line.value) else "crawl-delay-value", value=line.value)
     if (line.kind == "sitemap" or key == "license") and not re.match(r"(?i)https?://[^/\s]", line.value):
         yield finding(line.number, "not-absolute-url", key=line.key, value=line.value)
-    if key in SIGNALS:
-        yield from _signals(line, SIGNALS[key])
+    if key in LABELS:
+        yield from _signals(line, LABELS[key])
 
 
 def _signals(line: Line, known: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:

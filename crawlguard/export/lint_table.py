@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..policy.documents import SIGNALS, USAGES
+
 
 class Finding(NamedTuple):
     """Something about a line of the file. ``line`` counts from 1; 0 speaks of the whole file.
@@ -93,12 +95,7 @@ PAST_KEYS = {
 }
 IN_GROUPS = frozenset(("crawl-delay", "content-signal", "content-usage", "noindex", "nofollow", "request-rate", "visit-time"))
 
-# contentsignals.org (2026), and draft-ietf-aipref-vocab-08 as attached by draft-ietf-aipref-attach-05
-_YES_NO = ("yes", "no")
-SIGNALS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "content-signal": {"search": _YES_NO, "ai-input": _YES_NO, "ai-train": _YES_NO, "use": ("immediate", "reference", "full")},
-    "content-usage": {"train-ai": ("y", "n"), "search": ("y", "n")},
-}
+LABELS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"content-signal": SIGNALS, "content-usage": USAGES}
 
 # Tokens that lists still carry though no crawler is known to use them: why, and what does the work today.
 PAST_TOKENS = {

@@ -84,7 +84,7 @@ def _both(theirs: tuple[Line, ...], ours: tuple[Line, ...]) -> tuple[tuple[Line,
             continue
         if line.allow and _invites(line, ours):
             lost.append((f"Allow: {line.pattern}", "the policy refuses some of it"))
-        elif not line.allow or theirs:
+        else:
             kept.append(line)
     for line in kept:
         if line.allow and line in ours and any(_invites(line, (other,)) for other in theirs if not other.allow):

@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from ..signals.match import in_order
+
 MOST = 150
 """Overlaps of patterns that are looked at besides one or two for each pattern; what twenty wildcards can do to each other is nobody's
 robots.txt."""
@@ -50,19 +52,11 @@ class Glob(NamedTuple):
         return Glob(tuple(pieces), anchored)
 
     def matches(self, path: str) -> bool:
-        """Whether a decoded path is in the set. Greedy from the left, the last piece from the right: linear."""
+        """Whether a decoded path is in the set."""
         first, rest = self.pieces[0], self.pieces[1:]
         if not rest:
             return path == first if self.anchored else path.startswith(first)
-        if not path.startswith(first):
-            return False
-        at, last = len(first), rest[-1] if self.anchored else ""
-        for piece in rest[:-1] if self.anchored else rest:
-            at = path.find(piece, at)
-            if at < 0:
-                return False
-            at += len(piece)
-        return not self.anchored or (len(path) - len(last) >= at and path.endswith(last))
+        return in_order(path, first, rest[:-1], rest[-1]) if self.anchored else in_order(path, first, rest, None)
 
     def member(self) -> str:
         """A path in the set that is in as few other sets as possible."""

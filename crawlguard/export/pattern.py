@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ..signals.match import in_order
+
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")  # RFC 3986 2.3: unreserved
 # An escape, or what stands in no URL as it is (neither unreserved nor reserved, RFC 3986 2.2)
 _ESCAPED = re.compile(rb"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
@@ -26,18 +28,10 @@ class Pattern(NamedTuple):
     whole: bool
 
     def matches(self, path: str) -> bool:
-        """Whether it matches a path in ``canonical`` form. Greedy from the left, so linear: no backtracking."""
+        """Whether it matches a path in ``canonical`` form."""
         if self.whole:
             return path == self.head
-        if not path.startswith(self.head):
-            return False
-        at = len(self.head)
-        for piece in self.pieces:
-            at = path.find(piece, at)
-            if at < 0:
-                return False
-            at += len(piece)
-        return self.tail is None or (len(path) - len(self.tail) >= at and path.endswith(self.tail))
+        return in_order(path, self.head, self.pieces, self.tail)
 
 
 def canonical(path: str) -> str:

@@ -16,19 +16,12 @@ from .lint_table import IGNORES_STAR
 from .merge import merge, site_wide
 from .paths import UNSURE, Glob, Line, decide, lines_for
 from .places import published
-from .robotstxt import parse
+from .robotstxt import LIMIT, LINE_LIMIT, google_token, parse
 from .verdicts import Speaker, Verdicts, speakers, unsaid
 from .wording import few
 
-MAX_BYTES = 500 * 1024
-"""What a crawler reads at least (RFC 9309 2.5); it may stop there, so nothing may come after it."""
-
-MAX_LINE = 2083 * 8 - 1
-"""Bytes of a line that Google's parser reads."""
-
 ANYBODY = Speaker(None)
 
-_PRODUCT = re.compile(r"[A-Za-z_-]*")
 _SAYABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 _NOTICED = re.compile(r"[A-Za-z_-]+[^]Ss]*")
@@ -80,12 +73,6 @@ class Will(NamedTuple):
         return {token.lower(): group.lines for group in self.groups for token in group.tokens}
 
 
-def product_token(value: str) -> str:
-    """What a reader that keeps to RFC 9309 2.2.1, Google's for one, takes a User-agent line for: its leading letters, "_" and "-"."""
-    found = _PRODUCT.match(value)
-    return found.group() if found else ""
-
-
 def sayable(token: str) -> bool:
     """Whether a token can stand in a User-agent line: printable ASCII, without what begins a comment or means everybody."""
     return bool(_SAYABLE.fullmatch(token)) and not set("#*") & set(token)
@@ -113,7 +100,7 @@ def will_of(policy: Policy, host: str | None = None, *, enforced: bool = False) 
     clashes = _clashes(found, named)
     groups: dict[tuple[tuple[Line, ...], str], list[str]] = {}
     for token in sorted(named):  # each of these alone: robotspy reads all lines of one token into whatever stands beside it
-        groups.setdefault((found[token], token if product_token(token) in clashes else ""), []).append(spellings[token])
+        groups.setdefault((found[token], token if google_token(token) in clashes else ""), []).append(spellings[token])
     ordered = sorted(groups.items(), key=lambda g: (not g[0][0], -len(g[1]), g[1]))
     made = [Group(tuple(tokens), said, mistaken=bool(alone)) for (said, alone), tokens in ordered]
     notes = [
@@ -150,14 +137,14 @@ def _clashes(found: dict[str, tuple[Line, ...]], named: set[str]) -> dict[str, l
     """Tokens that are told different things and that readers which keep to RFC 9309 take for one: by what these make of them."""
     by_cut: dict[str, list[str]] = {}
     for token in sorted(found):
-        by_cut.setdefault(product_token(token), []).append(token)
+        by_cut.setdefault(google_token(token), []).append(token)
     by_cut.pop("", None)
     return {cut: tokens for cut, tokens in by_cut.items() if len({found[t] for t in tokens}) > 1 and named.intersection(tokens)}
 
 
 def _cut_short(named: set[str], clashes: dict[str, list[str]]) -> list[str]:
     """Notes on tokens that readers which keep to RFC 9309 take for another, or for none."""
-    odd = sorted(t for t in named if product_token(t) != t)
+    odd = sorted(t for t in named if google_token(t) != t)
     notes = []
     if odd:
         notes.append(f"readers that keep to RFC 9309's product tokens (letters, '_', '-') do not see these tokens as written: {few(odd)}")
@@ -188,15 +175,15 @@ def robots_txt(policy: Policy, host: str | None = None, *, enforced: bool = Fals
         outside += [line for line in site_wide(parse(settings.existing)) if line not in outside]
     blocks += [outside] if outside else []
     text = "\n\n".join("\n".join(block) for block in blocks) + "\n"
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode()) > LIMIT:
         raise ConfigError(
-            f"robots.txt would have {len(text.encode()):,} bytes, and crawlers read {MAX_BYTES:,} (RFC 9309 2.5); "
+            f"robots.txt would have {len(text.encode()):,} bytes, and crawlers read {LIMIT:,} (RFC 9309 2.5); "
             "name fewer paths in rules that speak to agents, or use wildcards"
         )
     longest = max(text.splitlines(), key=len)
-    if len(longest) > MAX_LINE:
+    if len(longest) > LINE_LIMIT:
         raise ConfigError(
-            f"robots.txt would have a line of {len(longest):,} bytes, and Google reads {MAX_LINE:,}: {longest[:60]}...; shorten the path"
+            f"robots.txt would have a line of {len(longest):,} bytes, and Google reads {LINE_LIMIT:,}: {longest[:60]}...; shorten the path"
         )
     return Export(text, will.notes)
 
@@ -209,7 +196,7 @@ def _head(policy: Policy) -> list[str]:
 def _told(will: Will, token: str) -> tuple[Line, ...]:
     """The lines for a token that has a pause and nothing else of its own: those of the token that readers cut it to."""
     told = will.by_token()
-    read_as = (token.partition("/")[0].strip().lower(), product_token(token).lower(), "*")
+    read_as = (token.partition("/")[0].strip().lower(), google_token(token).lower(), "*")
     return next(told[t] for t in read_as if t in told)
 
 

@@ -94,20 +94,23 @@ def path_test(patterns: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _wildcard(pattern: str) -> Callable[[str], bool]:
-    """Greedy from the left, the last piece from the right when ``$`` ends it: linear, never a regex."""
     anchored = pattern.endswith("$")
     first, *pieces = map(unquote, (pattern[:-1] if anchored else pattern).split("*"))
-    last = pieces.pop() if anchored else ""
+    last = pieces.pop() if anchored else None
+    return lambda path: in_order(path, first, pieces, last)
 
-    def test(path: str) -> bool:
-        if not path.startswith(first):
+
+def in_order(text: str, first: str, pieces: Sequence[str], last: str | None) -> bool:
+    """Whether a text begins with ``first``, holds the pieces after it in their order, and (if not None) ends with ``last`` after those.
+
+    Greedy from the left, the last from the right: linear, never a regex.
+    """
+    if not text.startswith(first):
+        return False
+    at = len(first)
+    for piece in pieces:
+        at = text.find(piece, at)
+        if at < 0:
             return False
-        at = len(first)
-        for piece in pieces:
-            at = path.find(piece, at)
-            if at < 0:
-                return False
-            at += len(piece)
-        return not anchored or (len(path) - len(last) >= at and path.endswith(last))
-
-    return test
+        at += len(piece)
+    return last is None or (len(text) - len(last) >= at and text.endswith(last))
