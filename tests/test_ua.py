@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawlguard import identify
+from crawlguard.catalogue import agents
 from crawlguard.loader import parse_policy
 from crawlguard.policy.compile import compile_policy
 from crawlguard.signals.ua import AI_CATEGORIES, CATEGORIES, MAX_UA, Agent, Pattern, UserAgentIndex
@@ -176,3 +177,16 @@ def test_identify_takes_any_text(ua: str) -> None:
 @pytest.mark.parametrize("category", sorted(CATEGORIES))
 def test_what_counts_as_ai(category: str) -> None:
     assert agent("it", "x", category=category).ai is (category in AI_CATEGORIES)
+
+
+def test_every_pattern_of_the_catalogue_is_known_by_a_whole_word() -> None:
+    """Else each User-Agent that nobody has sent before would cost a pass of the automaton."""
+    loose = [pattern for found in agents() for pattern in found.user_agent if UserAgentIndex([agent("it", pattern)])._automaton]
+    assert loose == []
+    assert UserAgentIndex([agent("it", Pattern(token="loose", open="right"))])._automaton is not None
+
+
+def test_a_word_repeated_is_looked_for_once() -> None:
+    index = UserAgentIndex([agent("it", "googlebot")])
+    assert index.find(b"googlebot/2 GOOGLEBOT googlebots 9googlebot") == ((0,), 0)
+    assert index.find(b"x-googlebot-x googlebot_ agooglebot") == ((), 0)

@@ -23,6 +23,7 @@ from .terms import (
     UNKNOWN_ADDRESS,
     UNKNOWN_ASN,
     UNKNOWN_COUNTRY,
+    Counts,
     Dynamic,
     Negated,
     Rates,
@@ -113,7 +114,7 @@ class _Compiler:
             return _score(when)
         if isinstance(when, c.MethodIs):
             methods = frozenset(m.upper() for m in when.methods)
-            return Dynamic(lambda view, ua, client, rates, now, score: view.method in methods)
+            return Dynamic(lambda view, ua, client, rates, now, score: view.method in methods, "method")
         if isinstance(when, c.AgentIs):
             return self._agent(when)
         return self._address(when)
@@ -197,9 +198,9 @@ class _Compiler:
             again = self.rates[kept] - 1
             windows.append((_constant(*kept, *([again] if again else [])), Window.of(window.requests, window.within)))
         key_of = _key_of(when.per)
-        if len(windows) == 1:
-            return Dynamic(_one_window(key_of, *windows[0], hold), rank=COUNTS)
-        return Dynamic(_windows(key_of, windows, hold), rank=COUNTS)
+        counts = Counts(when.per, tuple(windows), hold)
+        test = _one_window(key_of, *windows[0], hold) if len(windows) == 1 else _windows(key_of, windows, hold)
+        return Dynamic(test, counts, COUNTS)
 
 
 KeyOf = Callable[[RequestView, UaFacts, Client], int]
@@ -277,18 +278,20 @@ def _windows(key_of: KeyOf, windows: list[tuple[int, Window]], hold: int) -> Tes
 def _score(when: c.ScoreIs) -> Dynamic:
     low = -(1 << 40) if when.at_least is None else when.at_least
     high = (1 << 40) if when.below is None else when.below
-    return Dynamic(lambda view, ua, client, rates, now, score: low <= score < high)
+    return Dynamic(lambda view, ua, client, rates, now, score: low <= score < high, "score")
 
 
 def _text(when: c.TextIs) -> Term:
     terms: list[Term] = []
+    reads = f"header {when.header}" if when.header else when.what
     name = when.header.encode("ascii", "replace")
     read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what)
     for kind, values in when.tests:
-        terms.append(Dynamic(_on(read, _tester(when.what, kind, values)) if read else _on_header(name, kind, values)))
+        test = _on(read, _tester(when.what, kind, values)) if read else _on_header(name, kind, values)
+        terms.append(Dynamic(test, reads))
     if when.what == "header" and when.missing is not None:
         wanted = when.missing
-        terms.append(Dynamic(lambda view, ua, client, rates, now, score: (not (view.header(name) or b"").strip()) is wanted))
+        terms.append(Dynamic(lambda view, ua, client, rates, now, score: (not (view.header(name) or b"").strip()) is wanted, reads))
     return group(True, terms)
 
 

@@ -5,15 +5,17 @@ and the rate that tripped admits the next request in so many microseconds". Unkn
 rule never fires on ignorance.
 
 What depends on the User-Agent or the address alone is a bit in a mask, so most rules fall away (or become certain) before
-any request is looked at: ``specialise(term, mask)`` does that once per distinct mask.
+any request is looked at: ``specialise(term, mask)`` does that once per distinct mask. ``reduce`` gives what is left as a term,
+for those that ask it of many requests at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from ..request import RequestView
+from ..signals.rate import Window
 
 if TYPE_CHECKING:
     from .ruleset import Client, UaFacts
@@ -46,19 +48,29 @@ class Static(NamedTuple):
     rank: int = 0
 
 
+class Counts(NamedTuple):
+    """What a rate counts: the parts of its key, its windows with the salt that each puts on the key, and ``hold`` in us."""
+
+    per: tuple[str, ...]
+    windows: tuple[tuple[int, Window], ...]
+    hold: int
+
+
 class Dynamic(NamedTuple):
-    """Asked of each request."""
+    """Asked of each request. ``reads`` is all that its answer depends on: "path", "host", "method", "score", "header NAME", or a rate."""
 
     test: Test
+    reads: str | Counts
     rank: int = LOOKS
 
 
 class Group(NamedTuple):
-    """An AND (``every``) or an OR of terms, cheap ones first."""
+    """An AND (``every``) or an OR of terms, cheap ones first. ``unknown``: and of one more, whose truth nobody knows."""
 
     every: bool
     terms: tuple[Term, ...]
     rank: int
+    unknown: bool = False
 
 
 class Negated(NamedTuple):
@@ -79,28 +91,46 @@ def group(every: bool, terms: list[Term]) -> Term:
     return Group(every, ordered, max((t.rank for t in ordered), default=0))
 
 
-def specialise(term: Term, mask: int) -> Verdict | Test:
-    """The term under a mask: a constant (True, False, None), or the test that remains."""
+def reduce(term: Term, mask: int) -> bool | Term | None:
+    """The term under a mask: a constant (True, False, None), or what remains, in which nothing is static."""
     if isinstance(term, Static):
         return None if mask & term.unknown else bool(mask & term.bit)
     if isinstance(term, Dynamic):
-        return term.test
+        return term
     if isinstance(term, Negated):
-        inner = specialise(term.term, mask)
-        return _negated(inner) if callable(inner) else None if inner is None else not inner
-    parts = [specialise(t, mask) for t in term.terms]
-    deciding, neutral = (False, True) if term.every else (True, False)
+        inner = reduce(term.term, mask)
+        return Negated(inner, term.rank) if isinstance(inner, tuple) else None if inner is None else not inner
+    parts = [reduce(t, mask) for t in term.terms]
+    deciding = not term.every
     if any(p is deciding for p in parts):
         return deciding
-    unknown = any(p is None for p in parts)
+    unknown = term.unknown or any(p is None for p in parts)
     # What is unknown already cannot come to hold any more, so nothing in it may count the request.
-    counting = [t.rank == COUNTS for t in term.terms]
-    tests = tuple((p, counts) for p, counts in zip(parts, counting, strict=True) if callable(p) and not (counts and unknown and term.every))
-    if not tests:
-        return None if unknown else neutral
-    if len(tests) == 1 and not unknown:
-        return tests[0][0]
-    return _every(tests, unknown) if term.every else _some(tuple(test for test, _ in tests), unknown)
+    left = tuple(
+        p._replace(rank=t.rank)
+        for p, t in zip(parts, term.terms, strict=True)
+        if isinstance(p, tuple) and not (t.rank == COUNTS and unknown and term.every)
+    )
+    if not left:
+        return None if unknown else term.every
+    return left[0] if len(left) == 1 and not unknown else Group(term.every, left, term.rank, unknown)
+
+
+def specialise(term: Term, mask: int) -> Verdict | Test:
+    """The same as a constant, or the test that remains."""
+    left = reduce(term, mask)
+    return _test(left) if isinstance(left, tuple) else left
+
+
+def _test(term: Term) -> Test:
+    """The test of a term in which nothing is static."""
+    if isinstance(term, Dynamic):
+        return term.test
+    if isinstance(term, Negated):
+        return _negated(_test(term.term))
+    parts = cast(Group, term)
+    tests = tuple((_test(t), t.rank == COUNTS) for t in parts.terms)
+    return _every(tests, parts.unknown) if parts.every else _some(tuple(test for test, _ in tests), parts.unknown)
 
 
 def _negated(test: Test) -> Test:

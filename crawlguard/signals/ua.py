@@ -1,13 +1,14 @@
 """User agents: which agents of the catalogue a User-Agent string names, and which literals of the policy it holds.
 
-One Aho-Corasick pass finds every candidate; each candidate is then held against its boundary conditions. Nothing here can
-backtrack, so a hostile string costs what its length costs.
+The words of the string (and for literals one Aho-Corasick pass) find every candidate; each candidate is then held against its boundary
+conditions. Nothing here can backtrack, so a hostile string costs what its length costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ahocorasick
 
@@ -98,88 +99,100 @@ def folded(text: str) -> str:
     return text.encode("utf-8", "replace").lower().decode("latin-1")
 
 
+_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz")
 _DIGITS = b"0123456789"
-_NO_DIGITS = str.maketrans("", "", _DIGITS.decode())
+_BREAK = bytes(byte if byte in _LETTERS else 0x20 for byte in bytes(range(256)).lower())
+"""A table for ``translate``: what is no letter parts words, and case does not matter."""
 
-MAX_SHAPES = 2048
-"""Shapes whose candidates are kept: 1 MiB at the most, and more than the User-Agents of a busy site have."""
+COMMON = frozenset(
+    b"android apple applewebkit bot browser chrome chromium compatible cpu crawler en firefox gecko google https http intel khtml like linux "
+    b"mac macintosh mobile mozilla msie nt opera os phone safari spider version win windows wow www x com org net html".split(),
+)
+"""Words that browsers and half of the catalogue send: a pattern is not known by one of them if it has another."""
 
-SHAPELY = 4
-"""Characters from which on a word's shape tells something: ``k6`` without its digit would be everywhere, so it is looked for itself."""
+Entry = tuple[str, tuple[tuple[int, Pattern | None], ...]]
+"""A lower-cased token, and what it stands for: an agent's number with its pattern, or a literal's bit with None."""
 
-Found = tuple[str, tuple[tuple[int, Pattern | None], ...]]
-"""A word, and what it stands for: an agent's number with its pattern, or a literal's bit with None."""
+
+def _words(token: str, patterns: Iterable[Pattern | None]) -> list[bytes]:
+    """The words of a token that are whole words in every string that one of the patterns matches, best first."""
+    raw = token.encode("latin-1")
+    loose_left = any(p is None or p.open in ("left", "both") for p in patterns)
+    loose_right = any(p is None or p.open in ("right", "both") or any(a[:1].isalnum() for a in p.after) for p in patterns)
+    # A digit parts no words, so at the loose end of a token it belongs to the word beside it.
+    start, end = 0, len(raw)
+    if loose_left:
+        start = next((i for i, byte in enumerate(raw) if byte not in _LETTERS and byte not in _DIGITS), len(raw))
+    if loose_right:
+        end = next((i for i in range(len(raw) - 1, -1, -1) if raw[i] not in _LETTERS and raw[i] not in _DIGITS), -1) + 1
+    whole = raw[start:end].translate(_BREAK, _DIGITS).split() if start < end else []
+    return sorted(set(whole), key=lambda word: (word in COMMON, -len(word), word))
+
+
+def _automaton(entries: Iterable[Entry]) -> Any:
+    made = ahocorasick.Automaton()
+    for entry in entries:
+        made.add_word(entry[0], entry)
+    made.make_automaton()
+    return made
 
 
 class UserAgentIndex:
-    """All agents' patterns and all of a policy's UA literals in one automaton.
+    """All agents' patterns and all of a policy's UA literals, looked up by the words of a string.
 
-    User-Agents differ in their version numbers, most of all those that somebody makes up. So the automaton knows the words without
-    their digits, reads the *shape* of a string (the string without its digits), and its answer is kept for the next string of
-    that shape. A word that is in the string has its shape in the string's; which candidates really are there, the string tells.
+    A word is a run of letters, and digits count for nothing: User-Agents differ in their version numbers most of all. Each pattern is known
+    by one whole word of its token, so a string none of whose words is known names nobody: one set operation tells, and that is all that a
+    browser or somebody's invention costs. What has no whole word (a policy's ``contains``, a token open to letters) goes into an automaton.
+    Which candidates really are there, the string tells.
     """
 
-    __slots__ = ("_always", "_automaton", "_candidates", "agents")
+    __slots__ = ("_automaton", "_by_word", "_known", "agents")
 
     def __init__(self, agents: Sequence[Agent], literals: Iterable[tuple[str, int]] = ()) -> None:
         """``literals``: pairs of (literal, bit), found anywhere in the string, whatever surrounds them."""
         self.agents = tuple(agents)
-        words: dict[str, list[tuple[int, Pattern | None]]] = {}
+        tokens: dict[str, list[tuple[int, Pattern | None]]] = {}
         for number, agent in enumerate(self.agents):
             for pattern in agent.user_agent:
                 seen = pattern if pattern.token.isascii() else replace(pattern, token=pattern.token.encode().decode("latin-1"))
-                words.setdefault(folded(pattern.token), []).append((number, seen))
+                tokens.setdefault(folded(pattern.token), []).append((number, seen))
         for literal, bit in literals:
-            words.setdefault(folded(literal), []).append((bit, None))
-        shapes: dict[str, list[Found]] = {}
-        for word, entries in words.items():
-            shape = word.translate(_NO_DIGITS)
-            known_by = shape if len(shape) >= SHAPELY else ""
-            shapes.setdefault(known_by if shape != word else word, []).append((word, tuple(entries)))
-        self._always = tuple(shapes.pop("", ()))
-        self._automaton = ahocorasick.Automaton()
-        for shape, found in shapes.items():
-            self._automaton.add_word(shape, tuple(found))
-        self._automaton.make_automaton()
-        self._candidates: dict[bytes, tuple[Found, ...]] = {}
+            tokens.setdefault(folded(literal), []).append((bit, None))
+        by_word: dict[bytes, list[Entry]] = {}
+        anywhere: list[Entry] = []
+        for token, entries in tokens.items():
+            words = _words(token, [pattern for _, pattern in entries])
+            (by_word.setdefault(words[0], []) if words else anywhere).append((token, tuple(entries)))
+        self._by_word = {word: tuple(found) for word, found in by_word.items()}
+        self._known = frozenset(self._by_word).intersection
+        self._automaton = _automaton(anywhere) if anywhere else None
 
     def find(self, raw: bytes) -> tuple[tuple[int, ...], int]:
         """The numbers of the agents that ``raw`` (cut to MAX_UA) names, the primary one first, and the bits of its literals.
 
         Primary is the longest token, then the leftmost: ``Googlebot-Image`` before ``Googlebot``.
         """
-        lower = raw.lower()
-        shape = lower.translate(None, _DIGITS)
-        candidates = self._candidates.get(shape)
-        if candidates is None:
-            candidates = self._look(shape)
-        candidates += self._always
-        if not candidates:
+        words = self._known(raw.translate(_BREAK, _DIGITS).split())
+        if not words and self._automaton is None:
             return (), 0
-        low, text = lower.decode("latin-1"), raw.decode("latin-1")
+        low, text = raw.lower().decode("latin-1"), raw.decode("latin-1")
+        candidates = [entry for word in words for entry in self._by_word[word]]
+        if self._automaton is not None:
+            candidates += {entry[0]: entry for _, entry in self._automaton.iter(low)}.values()
         bits = 0
         found: list[tuple[int, int, int]] = []
-        for word, entries in candidates:
-            start = low.find(word)
+        for token, entries in candidates:
+            start = low.find(token)
             while start >= 0:
                 for number, pattern in entries:
                     if pattern is None:
                         bits |= number
                     elif pattern.holds(text, low, start):
-                        found.append((-len(word), start, number))
-                start = low.find(word, start + 1)
+                        found.append((-len(token), start, number))
+                start = low.find(token, start + 1)
         if not found:
             return (), bits
         return tuple(dict.fromkeys(number for _, _, number in sorted(found))), bits
-
-    def _look(self, shape: bytes) -> tuple[Found, ...]:
-        """What may be in a string of this shape, by the automaton."""
-        words = self._automaton.iter(shape.decode("latin-1")) if len(self._automaton) else ()
-        found = tuple({word: (word, entries) for _, many in words for word, entries in many}.values())
-        if len(self._candidates) >= MAX_SHAPES:
-            self._candidates.clear()
-        self._candidates[shape] = found
-        return found
 
     def identify(self, user_agent: str) -> Agent | None:
         """The agent that the string names (the primary one), None for people and for strangers."""
