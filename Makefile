@@ -2,13 +2,14 @@
 # make test   all tests
 # make check  types, style, import contracts
 # make bench  how fast, how small; beside other guards
+# make eval   how well the analyzer tells people from machines, on logs whose crawlers are masked
 # make load   people and crawlers by the thousand against a real server
 PYTHON ?= python3
 VENV ?= .venv
 BENCH ?= .build/bench
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench load clean help
+.PHONY: demo test check bench eval load clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -52,6 +53,9 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.test $(BENCH)/.done
 	$(BIN)/python -m tests.bench --peers $(BENCH)/bin/python
+
+eval: $(VENV)/.test
+	$(BIN)/python -m tests.eval
 
 load: $(VENV)/.test
 	$(BIN)/python -m tests.load

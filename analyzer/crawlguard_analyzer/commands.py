@@ -1,0 +1,36 @@
+"""The analyzer's subcommands, as the ``crawlguard`` command finds them by their entry points. Light to import: polars comes with a command.
+
+The package is installed with the middleware, polars only with the extra ``analyze``; without it each command says so.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from crawlguard.errors import ConfigError
+
+SUMMARIES = {
+    "analyze": "Read access logs: who is a person, who a machine, and which machines say so.",
+    "report": "Show what the logs have told: in the terminal, as a page, as a mail.",
+    "propose": "Propose rules for the policy from the logs, with evidence and the people at risk.",
+    "backtest": "Show what a policy would have done to the requests of a log.",
+}
+
+
+class Lazy(click.Command):
+    """A command that is imported when it is run, not when it is listed."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """The context of the real command. Raises ConfigError without polars."""
+        if find_spec("polars") is None:
+            raise ConfigError(f"crawlguard {self.name} needs polars: pip install 'crawlguard[analyze]'")
+        module = import_module(f".cli_{self.name}", __package__)
+        real: click.Command = getattr(module, self.name or "")
+        return real.make_context(info_name, args, parent, **extra)
+
+
+analyze, report, propose, backtest = (Lazy(name, short_help=text) for name, text in SUMMARIES.items())
