@@ -1,0 +1,172 @@
+"""Numbers, names and reasons in words, and text of a log made harmless: what all views share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from ..analysis import UNDECLARED, Analysis, Totals
+
+MOST = 300
+"""Characters of a log's text that are shown."""
+
+NAMES = {
+    "person": "people",
+    "unknown": "too little to tell",
+    "declared": "declared crawlers",
+    "tool": "tools, libraries",
+    "feed": "feed readers",
+    "monitor": "monitors",
+    "crawler": "undeclared crawlers",
+    "swarm": "swarms",
+    "spoofed": "false names",
+}
+"""What the clients of a class are called."""
+
+MEANINGS = {
+    "person": "use the site as people do, with a browser",
+    "unknown": "came too seldom to be told; never an accusation",
+    "declared": "name themselves as a crawler, and nothing speaks against it",
+    "tool": "name themselves as a library, a package manager or another program",
+    "feed": "name themselves as a reader of feeds",
+    "monitor": "name themselves as a monitor",
+    "crawler": "call themselves a browser, or nothing, and behave like a crawler",
+    "swarm": "many addresses, each with few requests, that behave as one crawler",
+    "spoofed": "carry the name of a crawler, from outside its operator's published addresses",
+}
+
+_LAST_PLAIN = 0x24F
+"""The last letter of Latin Extended-B. Below it nothing stacks, turns the direction of writing, or takes two columns."""
+
+
+def plain(text: str, most: int = MOST) -> str:
+    """Text of a log for eyes: on one line, cut, and all but plain printable characters as escapes.
+
+    Control characters (so ANSI escapes and newlines), bidi controls, invisible, combining and right-to-left characters never pass.
+    """
+    cut = text[:most]
+    if not cut.isascii() or not cut.isprintable():
+        cut = "".join(c if c.isprintable() and ord(c) <= _LAST_PLAIN else _escape(c) for c in cut)
+    return cut if len(text) <= most and len(cut) <= most else f"{cut[: most - 3]}..."
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def count(number: int, what: str, several: str = "") -> str:
+    """``1 client``, ``1,200 clients``."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+
+
+def size(bytes_: float) -> str:
+    """``14 kB``, ``2.1 GB``: powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if bytes_ < 999.5:
+            return f"{bytes_:.3g} {unit}" if bytes_ < 99.95 else f"{bytes_:.0f} {unit}"
+        bytes_ /= 1000
+    return f"{bytes_:,.1f} TB"
+
+
+def short(number: float) -> str:
+    """``950``, ``1.2k``, ``34M``: for axes and narrow columns."""
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < 999.5:
+            return f"{number:.0f}{unit}" if number >= 9.95 or number == int(number) else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:,.0f}T"
+
+
+def percent(part: float, whole: float) -> str:
+    """``0%``, ``<0.1%``, ``4.2%``, ``61%``; nothing is called 0% or 100% that is not."""
+    if not whole or not part:
+        return "0%"
+    share = 100 * part / whole
+    if share < 0.1:
+        return "<0.1%"
+    if share < 9.95:
+        return f"{share:.1f}%"
+    return ">99%" if 99.5 <= share < 100 else f"{share:.0f}%"
+
+
+def moment(seconds: int | None) -> str:
+    """``2026-10-01 06:25`` UTC; empty when it is not known, or no calendar has it."""
+    try:
+        return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
+def period(totals: Totals) -> str:
+    """From when to when the log goes."""
+    first, last = moment(totals.first), moment(totals.last)
+    if not first or not last:
+        return "no request"
+    return f"{first} to {last} UTC" if first[:10] != last[:10] else f"{first} to {last[11:]} UTC"
+
+
+def shares(analysis: Analysis) -> dict[str, int]:
+    """Requests by class, of the classes that occur."""
+    found = analysis.classes()
+    return dict(zip(found["class"].to_list(), found["requests"].to_list(), strict=True))
+
+
+def in_short(analysis: Analysis) -> list[str]:
+    """What matters most, in a few sentences."""
+    by_class = shares(analysis)
+    whole = sum(by_class.values())
+    if not whole:
+        return ["The log holds no request."]
+    hidden = sum(by_class.get(name, 0) for name in UNDECLARED)
+    told = [f"Crawlers that name themselves made {percent(by_class.get('declared', 0), whole)} of the requests"]
+    told.append(f"machines that hide what they are {percent(hidden, whole)}, and people {percent(by_class.get('person', 0), whole)}.")
+    said = [", ".join(told)]
+    top = analysis.agents.filter(analysis.agents["requests"] > analysis.agents["spoofed"]).head(1)
+    if top.height:
+        said.append(f"The busiest agent is {plain(top['agent'][0], 60)}, with {percent(top['requests'][0], whole)} of all requests.")
+    disobeyed = analysis.agents.filter(analysis.agents["obeys"] == "no")["agent"].to_list()
+    if disobeyed:
+        said.append(f"Against robots.txt came {several(disobeyed)}.")
+    if analysis.swarms.height:
+        clients, requests = int(analysis.swarms["clients"].sum()), int(analysis.swarms["requests"].sum())
+        number = count(analysis.swarms.height, "swarm")
+        said.append(f"{number} of {count(clients, 'address', 'addresses')} together made {percent(requests, whole)} of the requests.")
+    return said
+
+
+def several(names: Iterable[str], most: int = 4) -> str:
+    """``a``, ``a and b``, ``a, b, c and 9 more``."""
+    shown = [plain(name, 60) for name in names]
+    if len(shown) > most:
+        shown[most - 1 :] = [f"{len(shown) - most + 1} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else "nobody"
+
+
+def reasons(names: Sequence[str], values: Sequence[float | None], points: Sequence[float]) -> list[str]:
+    """Why a client is called a machine: feature, value, and what it adds to the score."""
+    return [reason(name, value, added) for name, value, added in zip(names, values, points, strict=True)]
+
+
+def reason(name: str, value: float | None, added: float) -> str:
+    """One feature in words."""
+    shown = "" if value is None else f" {value:,.0f}" if abs(value) >= 100 or value == int(value) else f" {value:.2g}"
+    return f"{plain(name, 40).replace('_', ' ')}{shown} (+{added:.2g})"
+
+
+def obedience(row: dict[str, object]) -> str:
+    """How an agent keeps to robots.txt, in a few words."""
+    fetched, disallowed = int(str(row["robots_fetched"])), int(str(row["disallowed"]))
+    if row["obeys"] == "no":
+        return f"disobeys: {count(disallowed, 'request')} for disallowed paths"
+    if row["obeys"] == "yes":
+        return "obeys"
+    if fetched:
+        return f"fetched {fetched:,}x"
+    return "never fetched" if not disallowed else f"never fetched; {disallowed:,} disallowed"
+
+
+def buckets(counts: Sequence[int], most: int) -> list[int]:
+    """Sums of equal stretches, so that there are at most ``most`` of them; the last one may be shorter."""
+    width = -(-len(counts) // most) if counts else 1
+    return [sum(counts[i : i + width]) for i in range(0, len(counts), width)]
