@@ -1,0 +1,173 @@
+"""Who a User-Agent says it is, and whose network an address is in. What a client does is not asked here.
+
+Each different string and each different address is looked at once; all else is joins of whole columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from ipaddress import ip_network
+
+import polars as pl
+
+from crawlguard.client_ip import PRIVATE, parse_ip
+from crawlguard.ipdb import AddressTable, build_table
+from crawlguard.policy.model import Network, Policy
+from crawlguard.policy.ruleset import AddressSet
+from crawlguard.signals.ua import MAX_UA, Agent, UserAgentIndex
+
+PEOPLES = frozenset(("user-fetch", "agent-browser", "coding-agent"))
+"""Agents that may run on people's own machines: their operator's ranges, where there are any, cannot call them spoofed."""
+CRAWLING = frozenset(
+    ("ai-training", "ai-search", "search-engine", "seo", "archive", "ads", "security-scanner", "monitor", "link-preview"),
+)
+"""Tags of networks that an operator publishes as its crawlers' own: nobody browses from there."""
+STALE = 365
+"""Days between a list's date and a visit from which on the list does not prove a name false. ChatGPT-User lost half of its prefixes
+in four months, so what is near a published range is not called false either; see ``identity``."""
+
+_SHIFTS = {"published": 0, "near": 1, "cloud": 2, "exit": 3, "private": 4}
+KINDS = tuple(_SHIFTS)
+"""What an address may be: in a crawler's published network (see CRAWLING), in the /24 or /48 of one, in a cloud or with a hosting
+company, an exit that many people share, not a public address at all."""
+
+
+class Registry:
+    """A policy's agents and networks, ready for look-ups. ``asn`` and ``country``: mmdb files, None to do without.
+
+    Raises DataError when a database cannot be used.
+    """
+
+    def __init__(self, policy: Policy, networks: dict[str, Network], asn: str | None = None, country: str | None = None) -> None:
+        self.agents: tuple[Agent, ...] = policy.agents
+        self._index = UserAgentIndex(policy.agents)
+        sets, self._own = _sets(policy.agents, networks)
+        self._table: AddressTable = build_table(sets, asn, country)
+        self.has_asn, self.has_country = bool(asn), bool(country)
+        self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
+
+    def names(self, uas: pl.Series) -> pl.DataFrame:
+        """For each different User-Agent: ua, agent, category, operator (null where it names no agent of the catalogue)."""
+        different = uas.unique()
+        cut = different.str.slice(0, MAX_UA).to_list()  # bounds the copy; ``find`` counts in bytes
+        found = [self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])[0] for ua in cut]
+        named = [self.agents[numbers[0]] if numbers else None for numbers in found]
+        return pl.DataFrame(
+            {
+                "ua": different,
+                "agent": [a and a.name for a in named],
+                "category": [a and a.category for a in named],
+                "operator": [a and a.operator for a in named],
+            },
+            schema=dict.fromkeys(("ua", "agent", "category", "operator"), pl.String),
+        )
+
+    def addresses(self, clients: pl.Series) -> pl.DataFrame:
+        """For each client (different addresses): subnet, asn, country, a Boolean for each of KINDS, and ``of`` and ``around``, see ``identity``."""
+        packed = [parse_ip(text) for text in clients]
+        look, nothing = self._table.lookup, (0, 0, "")
+        facts = [look(p) if p else nothing for p in packed]
+        masks = [f[0] for f in facts]
+        number = {mask: i for i, mask in enumerate(dict.fromkeys(masks))}
+        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema_overrides={"mask": pl.Int64})
+        return (
+            pl.DataFrame(
+                {
+                    "client": clients,
+                    "mask": [number[m] for m in masks],
+                    "asn": [f[1] or None for f in facts],
+                    "country": [f[2] or None for f in facts],
+                },
+                schema={"client": pl.String, "mask": pl.Int64, "asn": pl.Int64, "country": pl.String},
+            )
+            .join(each, on="mask", how="left", maintain_order="left")
+            .with_columns(subnets(pl.col("client")).alias("subnet"))
+            .drop("mask")
+        )
+
+    def _told(self, masks: Iterable[int]) -> dict[str, list[object]]:
+        """What each mask of the table says."""
+        masks = list(masks)
+        told: dict[str, list[object]] = {kind: [bool(m >> shift & 1) for m in masks] for kind, shift in _SHIFTS.items()}
+        told["of"] = [[name for name, (own, _) in self._own.items() if m & own] for m in masks]
+        told["around"] = [[name for name, (_, near) in self._own.items() if m & near] for m in masks]
+        return told
+
+
+def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
+    """verified, spoofed or unverified, for clients that name an agent (columns agent, category, operator, of, around, private).
+
+    Verified: from a network that the agent's operator publishes. Spoofed: from none, and from no /16 (IPv6: /32) that holds a part
+    of one, at a time (``last``, epoch seconds) at which the list was no more than STALE days old or young, by an agent that runs
+    nowhere else. Everything else is unverified.
+    """
+    known = {operator: (date.fromisoformat(day) - date(1970, 1, 1)).days * 86_400 for operator, day in dates.items() if day}
+    listed = pl.col("operator").replace_strict(known, default=None, return_dtype=pl.Int64)
+    timely = ((last - listed).abs() < STALE * 86_400).fill_null(False)
+    false = timely & ~pl.col("category").is_in(tuple(PEOPLES)) & ~pl.col("private")
+    inside, outside = (pl.col(c).list.contains(pl.col("operator")).fill_null(False) for c in ("of", "around"))
+    return (
+        pl.when(pl.col("agent").is_null()).then(None)
+        .when(inside).then(pl.lit("verified"))
+        .when(false & ~outside).then(pl.lit("spoofed"))
+        .otherwise(pl.lit("unverified"))
+    )  # fmt: skip
+
+
+def subnets(ip: pl.Expr) -> pl.Expr:
+    """The /24 or /48 that an address is in, as text; a host name stays as it is. IPv6 is taken as it is usually written."""
+    four = ip.str.replace(r"^(?:::ffff:)?(\d+\.\d+\.\d+)\.\d+$", "${1}.0/24")
+    head = ip.str.splitn("::", 2).struct.field("field_0").str.split(":")
+    six = head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48"
+    return pl.when(four.str.ends_with("/24")).then(four).when(ip.str.contains(":", literal=True)).then(six).otherwise(ip)
+
+
+def _published(networks: dict[str, Network]) -> dict[str, list[Network]]:
+    """By operator, the networks whose lists the operator publishes."""
+    found: dict[str, list[Network]] = {}
+    for network in networks.values():
+        if network.cidrs and network.operator and "published" in network.tags:
+            found.setdefault(network.operator, []).append(network)
+    return found
+
+
+def _sets(agents: Iterable[Agent], networks: dict[str, Network]) -> tuple[list[AddressSet], dict[str, tuple[int, int]]]:
+    """The table's address sets, and for each operator that can be verified its bits: its networks, and what is near them."""
+    crawling = [n for n in networks.values() if n.cidrs and not CRAWLING.isdisjoint(n.tags)]
+    housing = [n for n in networks.values() if not {"cloud", "hosting"}.isdisjoint(n.tags)]
+    exits = [n for n in networks.values() if "shared-exit" in n.tags]
+    published = _cidrs(crawling)
+    sets = [
+        AddressSet(1 << _SHIFTS["published"], published),
+        AddressSet(1 << _SHIFTS["near"], _widened(published, 24, 48)),
+        _all("cloud", housing),
+        _all("exit", exits),
+        AddressSet(1 << _SHIFTS["private"], PRIVATE),
+    ]
+    own: dict[str, tuple[int, int]] = {}
+    verifiable = {agent.operator for agent in agents}
+    for operator, found in _published(networks).items():
+        if operator in verifiable:
+            bit = 1 << len(sets)
+            cidrs = _cidrs(found)
+            sets += [AddressSet(bit, cidrs), AddressSet(bit << 1, _widened(cidrs, 16, 32))]
+            own[operator] = (bit, bit << 1)
+    return sets, own
+
+
+def _all(kind: str, networks: list[Network]) -> AddressSet:
+    return AddressSet(1 << _SHIFTS[kind], _cidrs(networks), frozenset(n for network in networks for n in network.asns))
+
+
+def _cidrs(networks: list[Network]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(cidr for network in networks for cidr in network.cidrs))
+
+
+def _widened(cidrs: tuple[str, ...], four: int, six: int) -> tuple[str, ...]:
+    """The networks of these prefix lengths that hold the CIDRs; wider CIDRs as they are."""
+    found: dict[str, None] = {}
+    for network in map(ip_network, cidrs):
+        longest = four if network.version == 4 else six
+        found[str(network.supernet(new_prefix=longest) if network.prefixlen > longest else network)] = None
+    return tuple(found)

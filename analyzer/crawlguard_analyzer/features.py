@@ -1,0 +1,111 @@
+"""What a client's requests look like: each feature is one named expression over its sums, and says what a high value means.
+
+A site is its own measure. Where people's pages load no assets that the log shows (an API, assets on a CDN), or where nobody sends a
+referrer, that they are missing tells nothing about anybody. So what is absent counts as what could be expected of a visitor of this
+very site: of few documents little, of a site without the habit nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import polars as pl
+
+DAY = 86_400
+PRIOR = 20.0
+"""Clients without the habit that each count begins with: a log that is still small accuses nobody by what is absent."""
+ABSENT = 0.05
+"""What is there by less than this share of what could be expected counts as absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What is usual among a site's likely people, each between 0 and 1.
+
+    ``assets``, ``styles`` and ``referrers``: how many of them go with a document (more than one counts as one); ``favicons``: the share
+    of clients that ask for it; ``modern``: how far HTTP/1 is unusual.
+    """
+
+    assets: float = 0.0
+    styles: float = 0.0
+    referrers: float = 0.0
+    favicons: float = 0.0
+    modern: float = 0.0
+
+
+NOTHING_USUAL = Site()
+
+
+def site_of(clients: pl.DataFrame) -> Site:
+    """The habits of those who come with a browser's name from nowhere suspicious and have asked for no robots.txt.
+
+    Who follows links tells about assets, and who loads assets about referrers; each client counts once, however busy it is.
+    """
+    likely = clients.filter((pl.col("kind") == "browser") & (pl.col("robots") == 0) & ~pl.col("near") & ~pl.col("cloud"))
+    following, loading = likely.filter(pl.col("referred") > 0), likely.filter((pl.col("assets") > 0) & (pl.col("documents") > 0))
+    dressed = likely.filter((pl.col("styles") > 0) & (pl.col("documents") > 0))
+    old = _mean(dressed, (pl.col("http10") + pl.col("http11")) / pl.col("requests"), unknown=1.0)
+    return Site(
+        assets=_mean(following, pl.col("assets") / pl.col("documents")),
+        styles=_mean(following, pl.col("styles") / pl.col("documents")),
+        referrers=_mean(loading, pl.col("referred") / pl.col("documents")),
+        favicons=_mean(dressed, pl.col("favicons")),
+        modern=max(0.0, 1.0 - 5 * old),
+    )
+
+
+def _mean(clients: pl.DataFrame, ratio: pl.Expr, unknown: float = 0.0) -> float:
+    total: float = clients.select(ratio.cast(pl.Float64).clip(upper_bound=1.0).sum()).item()
+    return (total + PRIOR * unknown) / (clients.height + PRIOR)
+
+
+class Feature(NamedTuple):
+    """A number per client, and what a high one means. null is "cannot be told". ``group``: it can be asked of many clients together."""
+
+    name: str
+    value: pl.Expr
+    says: str
+    group: bool = False
+
+
+def features(site: Site) -> tuple[Feature, ...]:
+    """All features for clients of this site: expressions over the columns of ``clients.described``."""
+    documents, requests, assets = pl.col("documents"), pl.col("requests"), pl.col("assets")
+    pages = (documents - pl.col("robots")).clip(lower_bound=0)
+    several, poor = pl.when(requests >= 10), pl.when(assets * 10 < documents)
+    spread = (pl.col("gap_squares") / pl.col("gaps") - (pl.col("gap_sum") / pl.col("gaps")) ** 2).clip(lower_bound=0).sqrt()
+    return (
+        Feature("published", pl.col("published"), "its address is in a network that a crawler's operator publishes", group=True),
+        Feature("near", pl.col("near") & ~pl.col("published"), "its subnet holds a part of such a network", group=True),
+        Feature("cloud", pl.col("cloud"), "its address is in a cloud or with a hosting company", group=True),
+        Feature("exit", pl.col("exit"), "many people leave from its address", group=True),
+        Feature("robots", pl.col("robots") / documents, "the share of robots.txt among its documents", group=True),
+        Feature("bare", _absent(assets, pages * site.assets), "assets that could be expected with its documents, where there are none", group=True),
+        Feature("unstyled", pl.when(assets > 0).then(_absent(pl.col("styles"), pages * site.styles)), "the same for styles and scripts, where there are images", group=True),
+        Feature("unreferred", _absent(pl.col("referred"), pages * site.referrers), "the same for referrers", group=True),
+        Feature("faceless", _absent(pl.col("favicons"), pl.col("clients") * site.favicons), "the same for favicons", group=True),
+        Feature("breadth", poor.then(pl.col("distinct") / pl.col("days")), "different paths in a day, with few assets"),
+        Feature("volume", poor.then(documents / pl.col("days")), "documents in a day, with few assets"),
+        Feature("pace", poor.then(pl.col("burst_60")), "most requests in 60 s, with few assets"),
+        Feature("trickle", pl.when(pl.col("long_gaps") * 2 > pl.col("gaps")).then(pl.col("distinct")), "different paths, mostly one at a time"),
+        Feature("tireless", pl.col("hours_active"), "hours of the day with a request, mean of its days"),
+        Feature("sleepless", pl.when(pl.col("cells") >= 30).then(pl.col("clock")), "hours of the day with a request on any of its days"),
+        Feature("regular", several.then(1 - spread / (pl.col("gap_sum") / pl.col("gaps"))), "evenness of its pauses: 1 is a clock"),
+        Feature("failing", several.then((pl.col("missing") + pl.col("errors")) / requests), "share of 4xx answers"),
+        Feature("heads", pl.col("heads") / requests, "share of HEAD requests"),
+        Feature("nameless", pl.col("kind") == "none", "no User-Agent"),
+        Feature("strange", pl.col("kind") == "other", "a User-Agent that is no browser's"),
+        Feature("robotic", pl.col("kind") == "robot", "a User-Agent that calls itself a robot"),
+        Feature("impossible", pl.col("impossible"), "a browser version that was never built, or not yet"),
+        Feature("ancient", ((pl.col("last") - pl.col("released")) / (365 * DAY)).clip(lower_bound=0), "years since its browser was current"),
+        Feature("outdated", pl.when(pl.col("kind") == "browser").then((pl.col("http10") + pl.col("http11")) / requests) * site.modern, "share of HTTP/1, as far as that is unusual here"),
+        Feature("rotating", poor.then(pl.col("names")), "different User-Agents, with few assets"),
+        Feature("styled", pl.col("styles") / documents.clip(lower_bound=1), "styles and scripts per document"),
+        Feature("favicon", pl.col("favicons") > 0, "asked for the favicon"),
+        Feature("following", pl.when(assets * 4 >= documents).then(pl.col("referred") / pages), "share of documents with a referrer, with assets"),
+    )  # fmt: skip
+
+
+def _absent(there: pl.Expr, expected: pl.Expr) -> pl.Expr:
+    return pl.when(there <= expected * ABSENT).then(expected)
