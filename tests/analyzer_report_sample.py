@@ -12,7 +12,7 @@ FIRST_DAY = 20_726
 """2026-09-30."""
 DAYS = 28
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
-FEATURES = ("no_assets", "no_referrer", "steady", "burst_60", "robots")
+FEATURES = ("bare", "unreferred", "regular", "pace", "robots")
 
 CLIENTS: dict[str, Any] = {
     "client": pl.String, "class": pl.String, "score": pl.Float64, "agent": pl.String, "category": pl.String, "operator": pl.String,
@@ -83,7 +83,7 @@ def _day(chance: random.Random, ip: str, kind: Kind, day: int) -> dict[str, Any]
 
 def _client(chance: random.Random, ip: str, kind: Kind, rows: list[dict[str, Any]]) -> dict[str, Any]:
     machine = kind.name in ("crawler", "swarm", "spoofed", "declared")
-    values = (1.0, 0.97, 0.8, chance.randrange(40, 200), 0.0) if machine else (0.1, 0.2, 0.1, chance.randrange(5, 30), 0.0)
+    values = (3000.0, 412.0, 0.8, chance.randrange(40, 200), 0.0) if machine else (0.1, 0.2, 0.1, chance.randrange(5, 30), 0.0)
     points = (
         (3.0, 2.0, chance.choice((0.0, 1.5)), chance.choice((0.0, 1.0)), 0.0)
         if machine

@@ -65,7 +65,7 @@ class Analysis:
     - ``agents``: agent, operator, category, identity (that of most of its requests), requests, documents, bytes, clients,
       verified and spoofed (requests), first, last; of robots.txt robots_fetched, first_robots, disallowed, obeys (yes, no, unknown), examples.
     - ``undeclared``: clients of the classes crawler and spoofed with reasons (features), values and points (lists of equal length).
-    - ``swarms``: swarm, clients, subnets, requests, documents, bytes, first, last, ua, and reasons, values, points on the average.
+    - ``swarms``: swarm, clients, subnets, requests, documents, bytes, assets, first, last, ua, and reasons, values, points on the average.
     - ``networks``: kind (asn, subnet), network, country, clients, requests, bytes, and the requests of each class.
     - ``trends``: kind (agent, client, swarm), name, day, requests, for the first MOST_TRENDS of each.
     - ``curve``: threshold, and how many clients and requests without a name score that much; ``threshold`` is the one in force.
@@ -239,7 +239,7 @@ def _undeclared(clients: pl.DataFrame) -> pl.DataFrame:
     features = _features(clients)
     alone = clients.filter(pl.col("class").is_in(("crawler", "spoofed"))).sort("requests", "client", descending=[True, False]).head(MOST)
     columns = (
-        "client", "class", "agent", "score", *_LOAD, "first", "last", "days", "subnet", "asn", "country", "ua",
+        "client", "class", "agent", "score", *_LOAD, "assets", "first", "last", "days", "subnet", "asn", "country", "ua",
     )  # fmt: skip
     return _with_reasons(alone, features).select(*columns, "reasons", "values", "points")
 
@@ -250,7 +250,7 @@ def _swarms(clients: pl.DataFrame) -> pl.DataFrame:
     found = members.sort("requests", "client", descending=[True, False]).group_by("swarm").agg(
         pl.len().cast(pl.Int64).alias("clients"),
         pl.col("subnet").n_unique().cast(pl.Int64).alias("subnets"),
-        pl.col(*_LOAD).sum(),
+        pl.col(*_LOAD, "assets").sum(),
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("ua").mode(maintain_order=True).first(),
@@ -258,7 +258,7 @@ def _swarms(clients: pl.DataFrame) -> pl.DataFrame:
         *(pl.col(name, name + _POINTS).mean() for name in features),
     )  # fmt: skip
     top = found.sort("requests", "swarm", descending=[True, False]).head(MOST)
-    columns = ("swarm", "clients", "subnets", "score", *_LOAD, "first", "last", "ua")
+    columns = ("swarm", "clients", "subnets", "score", *_LOAD, "assets", "first", "last", "ua")
     return _with_reasons(top, features).select(*columns, "reasons", "values", "points")
 
 

@@ -35,6 +35,34 @@ MEANINGS = {
     "spoofed": "carry the name of a crawler, from outside its operator's published addresses",
 }
 
+REASONS = {
+    "published": "in a network that a crawler's operator publishes",
+    "near": "beside a network that a crawler's operator publishes",
+    "cloud": "in a cloud or with a hosting company",
+    "robots": "fetches robots.txt",
+    "bare": "none of {:,.0f} assets that its pages need",
+    "unstyled": "images, but none of {:,.0f} styles that its pages need",
+    "unreferred": "none of {:,.0f} referrers that links would leave",
+    "faceless": "no favicon",
+    "breadth": "{:,.0f} different paths a day",
+    "volume": "{:,.0f} pages a day",
+    "pace": "{:,.0f} requests in a minute",
+    "trickle": "{:,.0f} different paths, mostly one at a time",
+    "tireless": "active in {:.0f} hours of a day",
+    "sleepless": "seen at {:.0f} hours of the clock",
+    "regular": "{:.0%} as even as a clock",
+    "failing": "{:.0%} of its requests answered 4xx",
+    "heads": "{:.0%} HEAD requests",
+    "nameless": "no User-Agent",
+    "strange": "a User-Agent that is no browser's",
+    "robotic": "calls itself a robot",
+    "impossible": "a browser version that was never built",
+    "ancient": "a browser {:.0f} years out of date",
+    "outdated": "{:.0%} by HTTP/1, as browsers here do not",
+    "rotating": "{:,.0f} different User-Agents",
+}
+"""The features that can speak for a machine, in words about one client; the number is the feature's value."""
+
 _LAST_PLAIN = 0x24F
 """The last letter of Latin Extended-B. Below it nothing stacks, turns the direction of writing, or takes two columns."""
 
@@ -144,21 +172,23 @@ def several(names: Iterable[str], most: int = 4) -> str:
 
 
 def reasons(names: Sequence[str], values: Sequence[float | None], points: Sequence[float]) -> list[str]:
-    """Why a client is called a machine: feature, value, and what it adds to the score."""
-    return [reason(name, value, added) for name, value, added in zip(names, values, points, strict=True)]
+    """Why a client is called a machine: each feature in words, with what it adds to the score."""
+    return [f"{reason(name, value)} (+{added:.2g})" for name, value, added in zip(names, values, points, strict=True)]
 
 
-def reason(name: str, value: float | None, added: float) -> str:
-    """One feature in words."""
+def reason(name: str, value: float | None) -> str:
+    """One feature in words, by REASONS; a name that is not there stands for itself."""
+    if name in REASONS:
+        return REASONS[name].format(value or 0.0)
     shown = "" if value is None else f" {value:,.0f}" if abs(value) >= 100 or value == int(value) else f" {value:.2g}"
-    return f"{plain(name, 40).replace('_', ' ')}{shown} (+{added:.2g})"
+    return f"{plain(name, 40).replace('_', ' ')}{shown}"
 
 
 def obedience(row: dict[str, object]) -> str:
     """How an agent keeps to robots.txt, in a few words."""
     fetched, disallowed = int(str(row["robots_fetched"])), int(str(row["disallowed"]))
     if row["obeys"] == "no":
-        return f"disobeys: {count(disallowed, 'request')} for disallowed paths"
+        return f"disobeys ({disallowed:,} disallowed)"
     if row["obeys"] == "yes":
         return "obeys"
     if fetched:
