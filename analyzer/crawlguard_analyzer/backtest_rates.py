@@ -1,0 +1,118 @@
+"""Rates over whole columns: which requests of a log a rate would have stopped, exactly as the guard's stores count (GCRA).
+
+While every request of a key is admitted, its theoretical arrival time after request j is ``j * interval`` plus the running maximum of
+``t_j - (j - 1) * interval``: one pass over a column. So keys that never trip need no loop, and most need not even that: whoever
+makes too few requests for the burst cannot trip. Only the requests of keys that do trip are counted one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from crawlguard.policy.terms import Counts
+
+FALSE, UNKNOWN, TRUE = 0, 1, 2
+"""Verdicts, as a column of small numbers."""
+KEYS = 1 << 20
+"""Keys whose state is kept from one shard to the next, as many as the guard's shared table has; those that end first are forgotten first."""
+
+
+class Rate:
+    """One rate condition and the state of its keys; a state of 0 is fresh, a negative one held until its opposite."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._windows = [window for _, window in counts.windows]
+        self._hold = counts.hold
+        self._names = [f"s{n}" for n in range(len(self._windows))]
+        self._state = self._fresh([], [])
+
+    def verdicts(self, keys: pl.Series, now: pl.Series, end: int) -> pl.Series:
+        """A verdict for each request: its key (UInt64, 0 not known), at ``now`` (us, never falling). ``end``: no later request is earlier."""
+        asked = pl.DataFrame({"key": keys, "now": now})
+        known = asked.group_by("key").agg(pl.len().alias("n"), pl.col("now").first().alias("first"), pl.col("now").last().alias("last"))
+        known = known.filter(pl.col("key") != 0)
+        if self._state.height:
+            known = known.join(self._state, on="key", how="left").with_columns(pl.col(*self._names).fill_null(0))
+        else:
+            known = known.with_columns(pl.lit(0, pl.Int64).alias(name) for name in self._names)
+        closer = known.filter(pl.any_horizontal(self._may_matter(end))).select("key", *self._names)
+        out = (keys == 0).cast(pl.UInt8) * UNKNOWN
+        kept = self._state.join(known, on="key", how="anti") if self._state.height else self._state
+        if closer.height:
+            rows = asked.with_row_index("row").join(closer.with_row_index("k"), on="key", maintain_order="left")
+            tripped, states = self._counted(rows, closer)
+            out.scatter(tripped, TRUE)
+            kept = pl.concat([kept, states])
+        self._keep(kept, end)
+        return out
+
+    def _may_matter(self, end: int) -> Iterator[pl.Expr]:
+        """Of each window: whether a key might trip in it, or its state outlast the shard. A state is at most max(state, last) + n intervals."""
+        for name, w in zip(self._names, self._windows, strict=True):
+            state, more = pl.col(name), pl.col("n").cast(pl.Int64) * w.interval
+            yield (state - pl.col("first")).clip(lower_bound=0) + more > w.tolerance
+            yield pl.max_horizontal(state, "last") + more > end
+            yield state < 0
+
+    def _counted(self, rows: pl.DataFrame, keys: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+        """The rows that are stopped, and the keys' states after them. ``keys`` are numbered as ``k`` in ``rows``."""
+        rows = rows.with_columns((pl.int_range(pl.len(), dtype=pl.Int64).over("k") + 1).alias("j"))
+        after, trips = [], pl.any_horizontal(pl.col(*self._names) < 0)
+        for name, w in zip(self._names, self._windows, strict=True):
+            latest = pl.max_horizontal((pl.col("now") - (pl.col("j") - 1) * w.interval).cum_max().over("k"), pl.col(name))
+            after.append((latest + pl.col("j") * w.interval).alias(f"after {name}"))
+            trips = trips | (pl.col(f"after {name}") - pl.col("now") > w.tolerance)
+        rows = rows.with_columns(after)
+        ends = rows.group_by("k").agg(trips.any().alias("trips"), *(pl.col(f"after {name}").last().alias(name) for name in self._names))
+        smooth = ends.filter(~pl.col("trips"))
+        states = self._fresh(keys["key"].gather(smooth["k"]), [smooth[name] for name in self._names])
+        rough = rows.join(ends.filter("trips"), on="k", how="semi", maintain_order="left")
+        if not rough.height:
+            return pl.Series([], dtype=pl.UInt32), states
+        stopped, left = self._one_by_one(rough.sort("k", maintain_order=True))
+        return pl.Series(stopped, dtype=pl.UInt32), pl.concat([states, left])
+
+    def _one_by_one(self, rows: pl.DataFrame) -> tuple[list[int], pl.DataFrame]:
+        """The requests of keys that trip, key by key, each as ``RateStore`` counts it."""
+        stopped: list[int] = []
+        keys: list[int] = []
+        ends: list[list[int]] = []
+        states: list[int] = []
+        hold, windows = self._hold, [(n, w.interval, w.tolerance) for n, w in enumerate(self._windows)]
+        for key, row, now, *begin in rows.select("key", "row", "now", *self._names).iter_rows():
+            if not keys or keys[-1] != key:
+                keys.append(key)
+                states = begin
+                ends.append(states)
+            waiting = []
+            for n, interval, tolerance in windows:
+                state = states[n]
+                if state < 0:
+                    if now < -state:
+                        waiting.append(n)
+                        continue
+                    states[n] = state = now
+                if (max(now, state)) + interval - now > tolerance:
+                    waiting.append(n)
+            if not waiting:
+                for n, interval, _ in windows:
+                    states[n] = (max(now, states[n])) + interval
+                continue
+            stopped.append(row)
+            if hold:
+                for n in waiting:
+                    if states[n] >= 0:
+                        states[n] = -(now + hold)
+        return stopped, self._fresh(keys, list(zip(*ends, strict=True)))
+
+    def _fresh(self, keys: object, states: list[object]) -> pl.DataFrame:
+        columns = dict(zip(self._names, states or [[]] * len(self._names), strict=True))
+        return pl.DataFrame({"key": keys, **columns}, schema={"key": pl.UInt64, **dict.fromkeys(self._names, pl.Int64)})
+
+    def _keep(self, states: pl.DataFrame, end: int) -> None:
+        """Remember what still counts: a state that has passed is as good as none."""
+        last = pl.max_horizontal(pl.col(name).abs() for name in self._names)
+        states = states.filter(last > end)
+        self._state = states.sort(last, descending=True).head(KEYS) if states.height > KEYS else states
