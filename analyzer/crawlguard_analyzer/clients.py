@@ -112,6 +112,7 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
         )
         .join(_distinct(rollup, "paths").rename({"paths": "distinct"}), on="client")
         .join(_distinct(rollup, "uas").rename({"uas": "names"}), on="client")
+        .with_columns(pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"))
     )
 
 

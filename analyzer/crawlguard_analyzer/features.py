@@ -16,7 +16,13 @@ DAY = 86_400
 PRIOR = 20.0
 """Clients without the habit that each count begins with: a log that is still small accuses nobody by what is absent."""
 ABSENT = 0.05
-"""What is there by less than this share of what could be expected counts as absent."""
+"""What is there by no more than this share of what could be expected counts as absent."""
+FEW = 0.25
+"""The same for "few"."""
+BUSIEST = 0.95
+"""The quantile of a site's likely people that is as busy as people are there."""
+
+_PACE = pl.col("burst_60") * pl.col("documents") / pl.col("requests")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +31,8 @@ class Site:
 
     ``assets``, ``styles`` and ``referrers``: how many of them go with a document (more than one counts as one); ``favicons``: the share
     of clients that ask for it; ``modern``: how far HTTP/1 is unusual.
+    ``volume``, ``breadth`` and ``pace``: what the busiest of them (BUSIEST) ask for: documents in a day, different ones in a day,
+    documents in a minute.
     """
 
     assets: float = 0.0
@@ -32,6 +40,9 @@ class Site:
     referrers: float = 0.0
     favicons: float = 0.0
     modern: float = 0.0
+    volume: float = 20.0
+    breadth: float = 10.0
+    pace: float = 10.0
 
 
 NOTHING_USUAL = Site()
@@ -46,13 +57,22 @@ def site_of(clients: pl.DataFrame) -> Site:
     following, loading = likely.filter(pl.col("referred") > 0), likely.filter((pl.col("assets") > 0) & (pl.col("documents") > 0))
     dressed = likely.filter((pl.col("styles") > 0) & (pl.col("documents") > 0))
     old = _mean(dressed, (pl.col("http10") + pl.col("http11")) / pl.col("requests"), unknown=1.0)
+    least = NOTHING_USUAL
     return Site(
+        volume=_busiest(following, pl.col("documents") / pl.col("days"), least.volume),
+        breadth=_busiest(following, pl.col("asked") / pl.col("days"), least.breadth),
+        pace=_busiest(following, _PACE, least.pace),
         assets=_mean(following, pl.col("assets") / pl.col("documents")),
         styles=_mean(following, pl.col("styles") / pl.col("documents")),
         referrers=_mean(loading, pl.col("referred") / pl.col("documents")),
         favicons=_mean(dressed, pl.col("favicons")),
         modern=max(0.0, 1.0 - 5 * old),
     )
+
+
+def _busiest(clients: pl.DataFrame, value: pl.Expr, least: float) -> float:
+    found = clients.select(value.cast(pl.Float64).quantile(BUSIEST)).item()
+    return max(least, found or 0.0)
 
 
 def _mean(clients: pl.DataFrame, ratio: pl.Expr, unknown: float = 0.0) -> float:
@@ -73,7 +93,7 @@ def features(site: Site) -> tuple[Feature, ...]:
     """All features for clients of this site: expressions over the columns of ``clients.described``."""
     documents, requests, assets = pl.col("documents"), pl.col("requests"), pl.col("assets")
     pages = (documents - pl.col("robots")).clip(lower_bound=0)
-    several, poor = pl.when(requests >= 10), pl.when(assets * 10 < documents)
+    several, poor = pl.when(requests >= 10), pl.when(assets <= pl.col("asked") * (site.assets * FEW))
     spread = (pl.col("gap_squares") / pl.col("gaps") - (pl.col("gap_sum") / pl.col("gaps")) ** 2).clip(lower_bound=0).sqrt()
     return (
         Feature("published", pl.col("published"), "its address is in a network that a crawler's operator publishes", group=True),
@@ -81,14 +101,14 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("cloud", pl.col("cloud"), "its address is in a cloud or with a hosting company", group=True),
         Feature("exit", pl.col("exit"), "many people leave from its address", group=True),
         Feature("robots", pl.col("robots") / documents, "the share of robots.txt among its documents", group=True),
-        Feature("bare", _absent(assets, pages * site.assets), "assets that could be expected with its documents, where there are none", group=True),
-        Feature("unstyled", pl.when(assets > 0).then(_absent(pl.col("styles"), pages * site.styles)), "the same for styles and scripts, where there are images", group=True),
-        Feature("unreferred", _absent(pl.col("referred"), pages * site.referrers), "the same for referrers", group=True),
+        Feature("bare", _absent(assets, pl.col("asked") * site.assets), "assets that could be expected with its different documents, where there are none", group=True),
+        Feature("unstyled", pl.when(assets > 0).then(_absent(pl.col("styles"), pl.col("asked") * site.styles)), "the same for styles and scripts, where there are images", group=True),
+        Feature("unreferred", _absent(pl.col("referred"), pl.col("asked") * site.referrers), "the same for referrers", group=True),
         Feature("faceless", _absent(pl.col("favicons"), pl.col("clients") * site.favicons), "the same for favicons", group=True),
-        Feature("breadth", poor.then(pl.col("distinct") / pl.col("days")), "different paths in a day, with few assets"),
-        Feature("volume", poor.then(documents / pl.col("days")), "documents in a day, with few assets"),
-        Feature("pace", poor.then(pl.col("burst_60")), "most requests in 60 s, with few assets"),
-        Feature("trickle", pl.when(pl.col("long_gaps") * 2 > pl.col("gaps")).then(pl.col("distinct")), "different paths, mostly one at a time"),
+        Feature("breadth", poor.then(pl.col("asked") / pl.col("days") / site.breadth), "different documents in a day, with few assets, by what is much here"),
+        Feature("volume", poor.then(documents / pl.col("days") / site.volume), "documents in a day, the same way"),
+        Feature("pace", poor.then(_PACE / site.pace), "most documents in 60 s, the same way"),
+        Feature("trickle", pl.when(pl.col("long_gaps") * 2 > pl.col("gaps")).then(pl.col("asked")), "different paths, mostly one at a time"),
         Feature("tireless", pl.col("hours_active"), "hours of the day with a request, mean of its days"),
         Feature("sleepless", pl.when(pl.col("cells") >= 30).then(pl.col("clock")), "hours of the day with a request on any of its days"),
         Feature("regular", several.then(1 - spread / (pl.col("gap_sum") / pl.col("gaps"))), "evenness of its pauses: 1 is a clock"),
@@ -100,7 +120,6 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("impossible", pl.col("impossible"), "a browser version that was never built, or not yet"),
         Feature("ancient", ((pl.col("last") - pl.col("released")) / (365 * DAY)).clip(lower_bound=0), "years since its browser was current"),
         Feature("outdated", pl.when(pl.col("kind") == "browser").then((pl.col("http10") + pl.col("http11")) / requests) * site.modern, "share of HTTP/1, as far as that is unusual here"),
-        Feature("rotating", poor.then(pl.col("names")), "different User-Agents, with few assets"),
         Feature("styled", pl.col("styles") / documents.clip(lower_bound=1), "styles and scripts per document"),
         Feature("favicon", pl.col("favicons") > 0, "asked for the favicon"),
         Feature("following", pl.when(assets * 4 >= documents).then(pl.col("referred") / pages), "share of documents with a referrer, with assets"),

@@ -16,7 +16,7 @@ MEMBERS = 3
 VOICE = 20
 """Requests with which one client can count in its group: a swarm is many, not one that is loud."""
 
-_COUNTED = ("documents", "assets", "styles", "referred", "favicons", "robots")
+_COUNTED = ("documents", "asked", "assets", "styles", "referred", "favicons", "robots")
 _SHARES = ("published", "near", "cloud", "exit")
 
 
@@ -29,7 +29,7 @@ def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
     for key in ("subnet", "wide", "system"):
         keyed = keyed.join(found.rename({"swarm": key, "swarm_score": f"{key}_swarm"}), on=key, how="left")
     named = pl.coalesce(pl.when(pl.col(f"{key}_swarm").is_not_null()).then(pl.col(key)) for key in ("subnet", "wide", "system"))
-    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & (pl.col("favicons") == 0)
+    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & (pl.col("favicons") == 0) & (pl.col("referred") == 0)
     return keyed.with_columns(pl.when(member).then(named).alias("swarm")).with_columns(
         pl.when(pl.col("swarm").is_not_null()).then(pl.lit("swarm")).otherwise(pl.col("class")).alias("class")
     )
