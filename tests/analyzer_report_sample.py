@@ -101,14 +101,15 @@ def _client(chance: random.Random, ip: str, kind: Kind, rows: list[dict[str, Any
 
 COMPLIANCE = pl.DataFrame(
     {
-        "agent": ["GPTBot", "Bytespider", "Amazonbot"],
-        "robots_fetched": [31, 0, 12],
-        "first_robots": [FIRST_DAY * 86_400 + 60, None, FIRST_DAY * 86_400 + 7_000],
-        "disallowed": [0, 812, 4],
-        "obeys": ["yes", "unknown", "no"],
-        "examples": [[], ["2026-10-02 /private/a", "2026-10-02 /private/b?x=1"], ["2026-10-09 /cart/7"]],
+        "agent": ["GPTBot", "Bytespider", "Amazonbot", "Googlebot", "Googlebot"],
+        "identity": ["verified", "unverified", "unverified", "verified", "spoofed"],
+        "robots_fetched": [31, 0, 12, 40, 0],
+        "first_robots": [FIRST_DAY * 86_400 + 60, None, FIRST_DAY * 86_400 + 7_000, FIRST_DAY * 86_400, None],
+        "disallowed": [0, 812, 4, 0, 77],
+        "obeys": ["yes", "unknown", "no", "yes", "no"],
+        "examples": [[], ["2026-10-02 /private/a", "2026-10-02 /private/b?x=1"], ["2026-10-09 /cart/7"], [], ["2026-10-03 /x"]],
     },
-    {"agent": pl.String, "robots_fetched": pl.Int64, "first_robots": pl.Int64, "disallowed": pl.Int64, "obeys": pl.String, "examples": pl.List(pl.String)},
+    {"agent": pl.String, "identity": pl.String, "robots_fetched": pl.Int64, "first_robots": pl.Int64, "disallowed": pl.Int64, "obeys": pl.String, "examples": pl.List(pl.String)},
 )  # fmt: skip
 ACTIONS = pl.DataFrame(
     {"rule": ["ai-training", "flood-from-one-address", ""], "action": ["block", "throttle", "allow"], "hits": [61_204, 918, 4_100]}

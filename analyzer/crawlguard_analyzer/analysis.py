@@ -24,6 +24,8 @@ MOST_TEXT = 512
 """Characters of a text in JSON; the guard reads as many bytes of a User-Agent."""
 REASONS = 4
 """Features that are named for one client or swarm: those that add most to its score."""
+MOSTLY = 0.5
+"""The share of a swarm's members that a feature must speak against to be named."""
 STEPS = 60
 """Points of the curve."""
 
@@ -63,9 +65,10 @@ class Analysis:
     - ``clients``: one row per client, see ``clients``.
     - ``days``: day (Date, UTC), class, requests, documents, bytes, clients; the last MOST_DAYS days.
     - ``agents``: agent, operator, category, identity (that of most of its requests), requests, documents, bytes, clients,
-      verified and spoofed (requests), first, last; of robots.txt robots_fetched, first_robots, disallowed, obeys (yes, no, unknown), examples.
+      verified and spoofed (requests), first, last; of robots.txt robots_fetched, first_robots, disallowed (all null when nobody has looked), obeys (yes, no, unknown), examples.
     - ``undeclared``: clients of the classes crawler and spoofed with reasons (features), values and points (lists of equal length).
-    - ``swarms``: swarm, clients, subnets, requests, documents, bytes, assets, first, last, ua, and reasons, values, points on the average.
+    - ``swarms``: swarm, clients, subnets, requests, documents, bytes, assets, first, last, ua, and reasons: the features that speak against
+      most of its members, values: the share of them, points: their average.
     - ``networks``: kind (asn, subnet), network, country, clients, requests, bytes, and the requests of each class.
     - ``trends``: kind (agent, client, swarm), name, day, requests, for the first MOST_TRENDS of each.
     - ``curve``: threshold, and how many clients and requests without a name score that much; ``threshold`` is the one in force.
@@ -97,9 +100,9 @@ class Analysis:
         threshold: float | None = None,
         notes: Iterable[str] = (),
     ) -> Analysis:
-        """From the table of clients, the merged rollup (one row per day and address), robots compliance by agent, and the hits of rules.
+        """From the table of clients, the merged rollup (one row per day and address), robots compliance, and the hits of rules.
 
-        ``agents`` may be None, or lack agents: nothing is known of their robots.txt then. ``notes``: sentences for the reader.
+        ``agents``: one row per agent and identity (see ``compliance.compliance``); None, or where agents are missing: nobody has looked. ``notes``: sentences for the reader.
         """
         known = clients.select("client", "class", "agent", "swarm")
         daily = (
@@ -134,6 +137,24 @@ class Analysis:
         order = pl.col("class").replace_strict({name: i for i, name in enumerate(CLASSES)}, default=len(CLASSES), return_dtype=pl.Int32)
         found = self.clients.group_by("class").agg(pl.len().cast(pl.Int64).alias("clients"), pl.col(*_LOAD).sum())
         return found.sort(order, "class")
+
+    def by_day(self, name: str) -> list[int]:
+        """The requests of a class on each day of ``every_day``."""
+        found = self.days.filter(pl.col("class") == name)
+        counts = dict(zip(found["day"].to_list(), found["requests"].to_list(), strict=True))
+        return [counts.get(day, 0) for day in self.every_day()]
+
+    def heights(self) -> dict[str, int]:
+        """How many rows the tables would have, were they not cut at MOST: agents, undeclared, swarms, asn and subnet."""
+        clients, is_swarm = self.clients, (pl.col("class") == "swarm") & pl.col("swarm").is_not_null()
+        found = clients.select(
+            pl.col("agent").drop_nulls().n_unique().alias("agents"),
+            pl.col("class").is_in(("crawler", "spoofed")).sum().alias("undeclared"),
+            pl.col("swarm").filter(is_swarm).n_unique().alias("swarms"),
+            pl.col("asn").drop_nulls().n_unique(),
+            pl.col("subnet").drop_nulls().n_unique(),
+        )
+        return {name: int(number) for name, number in found.row(0, named=True).items()}
 
     def trend(self, kind: str, name: str) -> list[int]:
         """The requests of an agent, client or swarm on each day from the first to the last of ``days``; empty when they are not kept."""
@@ -199,7 +220,10 @@ _ROBOTS: dict[str, Any] = {
 
 
 def _agents(clients: pl.DataFrame, compliance: pl.DataFrame | None) -> pl.DataFrame:
-    """Those that name themselves, whoever they are: a spoofed name counts under the name, and is told apart."""
+    """Those that name themselves, whoever they are: a spoofed name counts under the name, and is told apart.
+
+    What is said of robots.txt is of those with the identity that is shown, so that nobody answers for who only uses the name.
+    """
     named = clients.filter(pl.col("agent").is_not_null()).sort("requests", "client", descending=[True, False])
     is_verified, is_spoofed = (pl.col("identity") == "verified").fill_null(False), (pl.col("identity") == "spoofed").fill_null(False)
     found = named.group_by("agent").agg(
@@ -211,7 +235,8 @@ def _agents(clients: pl.DataFrame, compliance: pl.DataFrame | None) -> pl.DataFr
         pl.col("first").min(),
         pl.col("last").max(),
     )
-    told = pl.DataFrame(schema={"agent": pl.String, **_ROBOTS}) if compliance is None else compliance.select("agent", *_ROBOTS)
+    empty = pl.DataFrame(schema={"agent": pl.String, "identity": pl.String, **_ROBOTS})
+    told = empty if compliance is None else compliance.select("agent", "identity", *_ROBOTS)
     identity = (
         pl.when(pl.col("spoofed") * 2 > pl.col("requests"))
         .then(pl.lit("spoofed"))
@@ -220,8 +245,9 @@ def _agents(clients: pl.DataFrame, compliance: pl.DataFrame | None) -> pl.DataFr
         .otherwise(pl.lit("unverified"))
     )
     return (
-        found.join(told, on="agent", how="left", maintain_order="left")
-        .with_columns(identity.alias("identity"), pl.col("obeys").fill_null("unknown"), pl.col("robots_fetched", "disallowed").fill_null(0))
+        found.with_columns(identity.alias("identity"))
+        .join(told, on=("agent", "identity"), how="left")
+        .with_columns(pl.col("obeys").fill_null("unknown"))
         .select(
             "agent", "operator", "category", "identity", *_LOAD, "clients", "verified", "spoofed", "first", "last",
             *(pl.col(name).cast(kind) for name, kind in _ROBOTS.items()),
@@ -254,25 +280,24 @@ def _swarms(clients: pl.DataFrame) -> pl.DataFrame:
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("ua").mode(maintain_order=True).first(),
-        pl.col("score").mean(),
-        *(pl.col(name, name + _POINTS).mean() for name in features),
+        *((pl.col(name + _POINTS) > 0).mean().alias(name) for name in features),
+        *(pl.col(name + _POINTS).mean() for name in features),
     )  # fmt: skip
     top = found.sort("requests", "swarm", descending=[True, False]).head(MOST)
-    columns = ("swarm", "clients", "subnets", "score", *_LOAD, "assets", "first", "last", "ua")
-    return _with_reasons(top, features).select(*columns, "reasons", "values", "points")
+    columns = ("swarm", "clients", "subnets", *_LOAD, "assets", "first", "last", "ua")
+    return _with_reasons(top, features, least=MOSTLY).select(*columns, "reasons", "values", "points")
 
 
-def _with_reasons(few: pl.DataFrame, features: list[str]) -> pl.DataFrame:
-    """At most MOST rows: the features that add most to each one's score, by name, value and points."""
+def _with_reasons(few: pl.DataFrame, features: list[str], least: float = float("-inf")) -> pl.DataFrame:
+    """At most MOST rows: the features that add most to each one's score, by name, value and points; none whose value is below ``least``."""
     found = []
-    for row in few.select(*(c for name in features for c in (name, name + _POINTS))).iter_rows(named=True):
-        points = ((row[name + _POINTS] or 0.0, name) for name in features)
-        found.append(sorted((pair for pair in points if pair[0] > 0), key=lambda pair: (-pair[0], pair[1]))[:REASONS])
-    rows = few.iter_rows(named=True)
+    for row in few.iter_rows(named=True):
+        told = ((row[name + _POINTS] or 0.0, name, row[name]) for name in features)
+        found.append(sorted((one for one in told if one[0] > 0 and (one[2] or 0.0) >= least), key=lambda one: (-one[0], one[1]))[:REASONS])
     return few.with_columns(
-        pl.Series("reasons", [[name for _, name in best] for best in found], pl.List(pl.String)),
-        pl.Series("values", [[row[name] for _, name in best] for row, best in zip(rows, found, strict=True)], pl.List(pl.Float64)),
-        pl.Series("points", [[points for points, _ in best] for best in found], pl.List(pl.Float64)),
+        pl.Series("reasons", [[name for _, name, _ in best] for best in found], pl.List(pl.String)),
+        pl.Series("values", [[value for _, _, value in best] for best in found], pl.List(pl.Float64)),
+        pl.Series("points", [[points for points, _, _ in best] for best in found], pl.List(pl.Float64)),
     )
 
 

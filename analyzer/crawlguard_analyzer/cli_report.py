@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -101,7 +102,7 @@ def _files(analysis: Analysis, page: str | None, csv: str | None, parquet: str |
 def _show(analysis: Analysis, then: str) -> None:
     from .report.terminal import BLOCKS, show
 
-    encoding = click.get_text_stream("stdout").encoding or "ascii"
+    encoding = sys.stdout.encoding or "ascii"
     try:
         blocks = bool(BLOCKS.encode(encoding))
     except UnicodeEncodeError:

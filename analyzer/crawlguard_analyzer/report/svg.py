@@ -18,9 +18,14 @@ SPARKS = 40
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 12, 32
 
 
+def bar_days(days: int) -> int:
+    """How many days a bar stands for in the chart of so many."""
+    return max(1, -(-days // MOST_BARS))
+
+
 def stacked_days(days: Sequence[date], by_class: Mapping[str, Sequence[int]], what: str) -> Markup:
     """Requests on each day (or stretch of days), stacked by class. ``by_class``: a number for each day. ``what``: the chart's description."""
-    width = -(-len(days) // MOST_BARS)
+    width = bar_days(len(days))
     starts = days[::width]
     stacks = {name: buckets(list(counts), MOST_BARS) for name, counts in by_class.items()}
     sums = [sum(column) for column in zip(*stacks.values(), strict=True)]
@@ -101,7 +106,7 @@ def share_bar(parts: Mapping[str, int], whole: int) -> Markup:
         if part and whole:
             drawn.append(el("rect", x=x, y=0, width=max(1000 * part / whole, 1.5), height=10, class_=style))
             x += 1000 * part / whole
-    return el("svg", drawn, class_="bar", viewBox="0 0 1000 10", preserveAspectRatio="none", aria_hidden="true", focusable="false")
+    return el("svg", drawn, class_="bar", viewBox="0 0 1000 10", preserveAspectRatio="none", aria_hidden="true")
 
 
 def spark(counts: Sequence[int]) -> Markup:

@@ -65,6 +65,7 @@ class _View:
     def __init__(self, analysis: Analysis, width: int, blocks: str) -> None:
         self.analysis, self.width, self.blocks = analysis, width, blocks
         self.requests = int(analysis.clients["requests"].sum())
+        self.heights = analysis.heights()
 
     def head(self) -> Iterator[str]:
         totals = self.analysis.totals
@@ -97,19 +98,12 @@ class _View:
         width = -(-len(days) // SPARKS)
         rows = []
         for name in CLASSES:
-            found = self.analysis.days.filter(pl.col("class") == name)
-            counts = dict(zip(found["day"].to_list(), found["requests"].to_list(), strict=True))
-            if counts:
-                each = [counts.get(day, 0) for day in days]
-                rows.append(
-                    [
-                        Cell(NAMES[name], _COLOURS.get(name)),
-                        Cell(self._spark(each), _COLOURS.get(name)),
-                        Cell(short(sum(each) / len(each))),
-                        Cell(short(max(each))),
-                    ]
-                )
-        title = f"Requests per day, {days[0]:%d %b} to {days[-1]:%d %b %Y}" + (f" ({width} days a mark)" if width > 1 else "")
+            each = self.analysis.by_day(name)
+            if any(each):
+                colour = _COLOURS.get(name)
+                mean, most = short(sum(each) / len(each)), short(max(each))
+                rows.append([Cell(NAMES[name], colour), Cell(self._spark(each), colour), Cell(mean), Cell(most)])
+        title = f"Requests per day, {days[0]} to {days[-1]}" + (f" ({width} days a mark)" if width > 1 else "")
         yield from self._table(title, ("", "each on its own scale", "mean", "most"), rows, right=(2, 3))
 
     def agents(self) -> Iterator[str]:
@@ -124,7 +118,7 @@ class _View:
         ]  # fmt: skip
         if rows:
             yield from self._table("Agents that name themselves", ("", "", "requests", "", "identity", "robots.txt"), rows, right=(2, 3))
-            yield from self._more(table)
+            yield from self._more(self.heights["agents"])
 
     def undeclared(self) -> Iterator[str]:
         swarms, alone = self.analysis.swarms, self.analysis.undeclared
@@ -134,7 +128,7 @@ class _View:
                 what = f"{count(row['requests'], 'request')} ({percent(row['requests'], self.requests)}) by {count(row['clients'], 'client')} in {count(row['subnets'], 'subnet')}"
                 yield f"  {click.style(plain(row['swarm'], 40), fg='red')}  {what}"
                 yield from self._why(row)
-            yield from self._more(swarms)
+            yield from self._more(self.heights["swarms"])
         if alone.height:
             if swarms.height:
                 yield ""
@@ -145,12 +139,12 @@ class _View:
                 what += f", last {moment(row['last'])[:10]}{network and f', {network}'}"
                 yield f"  {click.style(plain(row['client'], 45), fg=_COLOURS[row['class']])}  {what}"
                 yield from self._why(row)
-            yield from self._more(alone)
+            yield from self._more(self.heights["undeclared"])
 
     def _why(self, row: dict[str, Any]) -> Iterator[str]:
         told = [
             f"{count(row['documents'], 'page')}, {count(row['assets'], 'asset')}",
-            *reasons(row["reasons"], row["values"], row["points"]),
+            *reasons(row),
         ]
         for line in self._wrapped("; ".join(told), "      "):
             yield click.style(line, fg="bright_black")
@@ -172,7 +166,7 @@ class _View:
         if rows:
             title = "Networks" if by_asn.height else "Networks (subnets: no --asn database was named)"
             yield from self._table(title, ("", "", "clients", "requests", "", "hide it", "mostly"), rows, right=(2, 3, 4, 5))
-            yield from self._more(table)
+            yield from self._more(self.heights["asn" if by_asn.height else "subnet"])
 
     def guard(self) -> Iterator[str]:
         table = self.analysis.actions
@@ -187,7 +181,7 @@ class _View:
             for row in table.head(ROWS).iter_rows(named=True)
         ]  # fmt: skip
         yield from self._table("What the guard did", ("rule", "action", "requests", "", ""), rows, right=(2, 3))
-        yield from self._more(table)
+        yield from self._more(table.height)
 
     def threshold(self) -> Iterator[str]:
         points, threshold = self.analysis.curve, self.analysis.threshold
@@ -238,9 +232,9 @@ class _View:
                 room -= widths[i] + 2
             yield line.rstrip()
 
-    def _more(self, table: pl.DataFrame) -> Iterator[str]:
-        if table.height > ROWS:
-            yield click.style(f"  and {table.height - ROWS:,} more, of fewer requests", fg="bright_black")
+    def _more(self, whole: int) -> Iterator[str]:
+        if whole > ROWS:
+            yield click.style(f"  and {whole - ROWS:,} more, of fewer requests", fg="bright_black")
 
     def _wrapped(self, text: str, indent: str = "  ") -> Iterator[str]:
         return wrapped(text, self.width, indent)

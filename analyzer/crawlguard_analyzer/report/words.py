@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from ..analysis import UNDECLARED, Analysis, Totals
 
@@ -40,14 +41,14 @@ REASONS = {
     "near": "beside a network that a crawler's operator publishes",
     "cloud": "in a cloud or with a hosting company",
     "robots": "fetches robots.txt",
-    "bare": "none of {:,.0f} assets that its pages need",
-    "unstyled": "images, but none of {:,.0f} styles that its pages need",
-    "unreferred": "none of {:,.0f} referrers that links would leave",
+    "bare": "hardly any assets, where its pages need {:,.0f}",
+    "unstyled": "images but hardly any styles, where its pages need {:,.0f}",
+    "unreferred": "hardly any referrers, where links would leave {:,.0f}",
     "faceless": "no favicon",
-    "breadth": "{:,.0f} different paths a day",
-    "volume": "{:,.0f} pages a day",
-    "pace": "{:,.0f} requests in a minute",
-    "trickle": "{:,.0f} different paths, mostly one at a time",
+    "breadth": "{:,.0f} times as many different pages a day as is much here",
+    "volume": "{:,.0f} times as many pages a day as is much here",
+    "pace": "{:,.1f} times as many pages in a minute as is much here",
+    "trickle": "{:,.0f} different pages, mostly one at a time",
     "tireless": "active in {:.0f} hours of a day",
     "sleepless": "seen at {:.0f} hours of the clock",
     "regular": "{:.0%} as even as a clock",
@@ -57,11 +58,28 @@ REASONS = {
     "strange": "a User-Agent that is no browser's",
     "robotic": "calls itself a robot",
     "impossible": "a browser version that was never built",
-    "ancient": "a browser {:.0f} years out of date",
+    "ancient": "a browser {:.1f} years out of date",
     "outdated": "{:.0%} by HTTP/1, as browsers here do not",
-    "rotating": "{:,.0f} different User-Agents",
 }
 """The features that can speak for a machine, in words about one client; the number is the feature's value."""
+
+TRAITS = {
+    "bare": "hardly any assets with their pages",
+    "unstyled": "images but hardly any styles",
+    "unreferred": "hardly any referrers",
+    "breadth": "many different pages",
+    "volume": "many pages a day",
+    "pace": "many pages in a minute",
+    "trickle": "many different pages, mostly one at a time",
+    "tireless": "active in most hours of a day",
+    "sleepless": "seen at every hour of the clock",
+    "regular": "as even as a clock",
+    "failing": "many 4xx answers",
+    "heads": "HEAD requests",
+    "ancient": "a browser out of date",
+    "outdated": "HTTP/1, as browsers here do not",
+}
+"""Those whose words have a number, in words about many clients."""
 
 _LAST_PLAIN = 0x24F
 """The last letter of Latin Extended-B. Below it nothing stacks, turns the direction of writing, or takes two columns."""
@@ -157,9 +175,11 @@ def in_short(analysis: Analysis) -> list[str]:
     if disobeyed:
         said.append(f"Against robots.txt came {several(disobeyed)}.")
     if analysis.swarms.height:
-        clients, requests = int(analysis.swarms["clients"].sum()), int(analysis.swarms["requests"].sum())
-        number = count(analysis.swarms.height, "swarm")
-        said.append(f"{number} of {count(clients, 'address', 'addresses')} together made {percent(requests, whole)} of the requests.")
+        clients = int((analysis.clients["class"] == "swarm").sum())
+        number = count(analysis.heights()["swarms"], "swarm")
+        said.append(
+            f"{number} of {count(clients, 'address', 'addresses')} together made {percent(by_class.get('swarm', 0), whole)} of the requests."
+        )
     return said
 
 
@@ -171,22 +191,33 @@ def several(names: Iterable[str], most: int = 4) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else "nobody"
 
 
-def reasons(names: Sequence[str], values: Sequence[float | None], points: Sequence[float]) -> list[str]:
-    """Why a client is called a machine: each feature in words, with what it adds to the score."""
-    return [f"{reason(name, value)} (+{added:.2g})" for name, value, added in zip(names, values, points, strict=True)]
+def reasons(row: Mapping[str, Any]) -> list[str]:
+    """Why a client is called a machine: each feature in words, with what it adds to the score. Of a swarm: what most members share."""
+    told = zip(row["reasons"], row["values"], row["points"], strict=True)
+    if "swarm" in row:
+        return [f"{trait(name)}: {percent(share, 1)} of them" for name, share, _ in told]
+    return [f"{reason(name, value)} (+{added:.2g})" for name, value, added in told]
 
 
 def reason(name: str, value: float | None) -> str:
-    """One feature in words, by REASONS; a name that is not there stands for itself."""
+    """One feature of one client in words, by REASONS; a name that is not there stands for itself."""
     if name in REASONS:
         return REASONS[name].format(value or 0.0)
     shown = "" if value is None else f" {value:,.0f}" if abs(value) >= 100 or value == int(value) else f" {value:.2g}"
-    return f"{plain(name, 40).replace('_', ' ')}{shown}"
+    return f"{trait(name)}{shown}"
 
 
-def obedience(row: dict[str, object]) -> str:
-    """How an agent keeps to robots.txt, in a few words."""
-    fetched, disallowed = int(str(row["robots_fetched"])), int(str(row["disallowed"]))
+def trait(name: str) -> str:
+    """One feature of many clients in words, by TRAITS or REASONS; a name that is not there stands for itself."""
+    known = TRAITS.get(name) or REASONS.get(name) or plain(name, 40).replace("_", " ")
+    return known if "{" not in known else plain(name, 40)
+
+
+def obedience(row: Mapping[str, Any]) -> str:
+    """How an agent keeps to robots.txt, in a few words; a dash when nobody has looked."""
+    fetched, disallowed = row["robots_fetched"], row["disallowed"] or 0
+    if fetched is None:
+        return "-"
     if row["obeys"] == "no":
         return f"disobeys ({disallowed:,} disallowed)"
     if row["obeys"] == "yes":
