@@ -130,3 +130,39 @@ def analysis(*, seed: int = 1, kinds: tuple[Kind, ...] = KINDS, days: int = DAYS
         bytes=int(clients["bytes"].sum()),
     )
     return Analysis.of(clients, rollup, COMPLIANCE, totals, ACTIONS if guarded else None, threshold=4.0)
+
+
+HOSTILE = (
+    "<script>document.title='owned';fetch('/owned')</script>",
+    '"><img src=/owned onerror="fetch(\'/owned\')">',
+    "'/><svg onload=fetch('/owned')>",
+    "</style><style>@import '/owned';*{background:url(/owned)}</style>",
+    "--><iframe src=/owned></iframe><!--",
+    "]]></title></svg><base href=//owned><meta http-equiv=refresh content='0;url=/owned'>",
+    "\x1b[2J\x1b]0;owned\x07\x9b31m\r\nowned\x00\x08",
+    "\u202eevil\u2066\u200b\ufeff\u2028Z\u0300\u0301\u0336\u05d0\u0627",
+    "=cmd|' /C calc'!A0",
+    "&lt;script&gt;&amp;&#60;",
+    "\ud7ff\uffff\U0001f600\U000e0041",
+    "A" * 10_240,
+    "<" * 10_240,
+    "\u202e" * 10_240,
+)
+"""What a client may write into a log to harm whoever reads it."""
+
+
+def hostile(text: str) -> Analysis:
+    """The sample with a hostile text wherever a text of the log, or of a file that somebody else wrote, can stand."""
+    clients, rollup = tables(kinds=tuple(kind._replace(clients=min(kind.clients, 30)) for kind in KINDS), days=9)
+    names = {name: f"{text}{number}" for number, name in enumerate(clients["client"].unique(maintain_order=True))}
+    clients = clients.with_columns(
+        pl.col("client").replace_strict(names),
+        *(pl.when(pl.col(name).is_not_null()).then(pl.col(name) + text).alias(name) for name in ("agent", "category", "operator", "swarm", "subnet")),
+        pl.lit(text).alias("ua"),
+        pl.lit(text).alias("country"),
+    )  # fmt: skip
+    compliance = COMPLIANCE.with_columns(pl.col("agent") + text, examples=pl.lit([text, text], pl.List(pl.String)))
+    actions = pl.DataFrame({"rule": [text], "action": [text], "hits": [5]})
+    totals = Totals(lines=9, rows=7, unparsed={text: 2}, formats=(text,), first=1, last=2**62, bytes=1)
+    rollup = rollup.with_columns(pl.col("ip").replace_strict(names))
+    return Analysis.of(clients, rollup, compliance, totals, actions, threshold=4.0, notes=(text,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -79,4 +80,5 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); name another place") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -142,10 +142,8 @@ class _View:
             yield from self._more(self.heights["undeclared"])
 
     def _why(self, row: dict[str, Any]) -> Iterator[str]:
-        told = [
-            f"{count(row['documents'], 'page')}, {count(row['assets'], 'asset')}",
-            *reasons(row),
-        ]
+        alias = [f"calls itself {plain(row['agent'], 40)}"] if row.get("agent") else []
+        told = [*alias, f"{count(row['documents'], 'page')}, {count(row['assets'], 'asset')}", *reasons(row)]
         for line in self._wrapped("; ".join(told), "      "):
             yield click.style(line, fg="bright_black")
 
