@@ -9,21 +9,50 @@ nginx wrote it.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
-from .server import free_port, nginx
+from .server import free_port, guarded, nginx
 from .site import build
-from .visitors import ALL, visit
+from .visitors import ALL, Visitor, visit
+
+_LINE = re.compile(r'^(\S+) \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" ([0-9]{3}) ', re.MULTILINE)
+"""Address, path and status of a line; the visitors send nothing that nginx would have to escape."""
+_NOT_GUARDED = re.compile(r"/robots\.txt$|\.(css|js|png|ico)$")
+"""What nginx serves itself, or the guard always."""
 
 
-def collect(directory: Path) -> Path:
-    """Build the site, let everybody visit it, and name the access log."""
-    build(directory / "site")
-    (directory / "visitors").mkdir()
-    port = free_port()
-    with nginx(directory / "nginx", directory / "site", port) as log:
-        visit(port, directory / "visitors")
-    return log
+class Story:
+    """The site in a directory, and what happens there: each visit leaves a log of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.port = directory, free_port()
+        build(directory / "site")
+        (directory / "visitors").mkdir()
+
+    def unguarded(self) -> Path:
+        """Everybody visits the site as nginx serves it. The access log."""
+        with nginx(self.directory / "nginx", self.directory / "site", self.port) as log:
+            visit(self.port, self.directory / "visitors")
+        return log
+
+    def guarded(self, policy: Path) -> tuple[Path, Path]:
+        """Everybody comes again, for fewer pages, and the site is guarded. The access log, which goes on, and the decision log."""
+        home, site = self.directory / "nginx", self.directory / "site"
+        with guarded(home, site, policy) as decisions, nginx(home, site, self.port, in_front=True) as log:
+            visit(self.port, self.directory / "visitors", pages=2)
+        return log, decisions
+
+
+def met(log: Path) -> dict[Visitor, Counter[str]]:
+    """How many of each visitor's requests that the guard decides about were ``served`` and ``refused``, by an access log."""
+    by_address = {address: visitor for visitor in ALL for address in visitor.addresses}
+    found = {visitor: Counter[str]() for visitor in ALL}
+    for address, path, status in _LINE.findall(log.read_text("ascii")):
+        if not _NOT_GUARDED.search(path):
+            found[by_address[address]]["served" if int(status) < 400 else "refused"] += 1
+    return found
 
 
 def who() -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import collect, who
+from . import Story, who
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.keep.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="crawlguard-story-") as made:
-        log = collect(Path(made)).read_bytes()
+        log = Story(Path(made)).unguarded().read_bytes()
     (options.keep / "access.log").write_bytes(log)
     (options.keep / "who.json").write_text(json.dumps(who(), indent=1))
     print(f"{options.keep}: {len(log.splitlines()):,} lines in {time.monotonic() - began:.0f} s")

@@ -23,7 +23,8 @@ PATIENCE = 60.0
 """Seconds that any program has for its whole visit."""
 AT_ONCE = 3
 """Programs of machines that run at the same time."""
-PAGES_OF_A_PERSON = 5
+PAGES = 4
+"""How many pages a person looks at."""
 
 DECLARED, CRAWLER, TOOL, SWARM, FEED, MONITOR, PERSON = "declared", "crawler", "tool", "swarm", "feed", "monitor", "person"
 """What a visitor really is, in the words of the analyzer's classes."""
@@ -77,8 +78,8 @@ HIDDEN_SCRAPY = Visitor("scrapy as Chrome", CRAWLER, ("127.23.0.1",))
 HIDDEN_WGET = Visitor("wget -r as Chrome, pages alone", CRAWLER, ("127.24.0.1",))
 THE_SWARM = Visitor("curl as Chrome", SWARM, tuple(f"127.80.{net}.{host}" for net in range(8) for host in range(1, 31)))
 SWARM_EACH = 3
-CHROMIUMS = tuple(Visitor(f"Chromium {n}", PERSON, (f"127.{40 + n}.7.9",)) for n in range(1, 13))
-FIREFOXES = tuple(Visitor(f"Firefox {n}", PERSON, (f"127.{60 + n}.7.9",)) for n in range(1, 5))
+CHROMIUMS = tuple(Visitor(f"Chromium {n}", PERSON, (f"127.{40 + n}.7.9",)) for n in range(1, 9))
+FIREFOXES = tuple(Visitor(f"Firefox {n}", PERSON, (f"127.{60 + n}.7.9",)) for n in range(1, 4))
 LYNX = Visitor("lynx", PERSON, ("127.70.7.9",))
 W3M = Visitor("w3m", PERSON, ("127.71.7.9",))
 
@@ -88,8 +89,8 @@ RELAYED = (*PEOPLE, HTTRACK)
 """Those whose programs cannot choose an address."""
 
 
-def visit(port: int, home: Path) -> None:
-    """Send everybody to the site on a port, machines and people at the same time, and return when all have gone.
+def visit(port: int, home: Path, pages: int = PAGES) -> None:
+    """Send everybody to the site on a port, machines and people at the same time, and return when all have gone. A person looks at ``pages`` pages.
 
     Raises VisitorError or BrowserError when a program is not installed or does not do its part.
     """
@@ -97,7 +98,7 @@ def visit(port: int, home: Path) -> None:
     with relays([visitor.addresses[0] for visitor in RELAYED], port) as ports, ThreadPoolExecutor(AT_ONCE) as pool:
         ways = {visitor: ports[visitor.addresses[0]] for visitor in RELAYED}
         sent = [pool.submit(_run, command, home) for command in _machines(url, chrome, home, ways)]
-        _people(url, home, ways)
+        _people(url, home, ways, pages)
         for each in sent:
             each.result()
 
@@ -130,14 +131,14 @@ def _curl(address: str, url: str, curl: Curl) -> list[str]:
     return command
 
 
-def _people(url: str, home: Path, ways: Mapping[Visitor, int]) -> None:
+def _people(url: str, home: Path, ways: Mapping[Visitor, int], pages: int) -> None:
     """Everybody at a browser, page by page in turns: while one reads, the others click."""
     dice = random.Random(2)
     with chromium(home / "chromium") as chrome, firefox(home / "firefox") as fox:
         people = [chrome.person(ways[visitor]) for visitor in CHROMIUMS] + [fox.person(ways[visitor]) for visitor in FIREFOXES]
         for person in people:
             person.visit(f"{url}/")
-        for _ in range(PAGES_OF_A_PERSON - 1):
+        for _ in range(pages - 1):
             for person in people:
                 person.click(dice.randrange(6))
             for visitor in (LYNX, W3M):
