@@ -1,0 +1,84 @@
+"""Log formats: what a log is told by its first lines (``detect``), or taken for because the user says so (``named``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from crawlguard.errors import DataError
+
+from . import known
+from .base import Format
+from .jsonkinds import kind
+from .jsonl import Json
+from .known import NAMES
+from .w3c import HEADER
+from .wrapped import Wrapped, bare, wrap_of
+
+__all__ = ["HEADER", "Format", "detect", "named"]
+
+SAMPLE = 1 << 16
+"""Bytes that are looked at, at most."""
+SHARE = 5
+"""A log is of the first format that reads half of its first lines, else of the one that reads most, if that is one line in so many."""
+
+_ADDRESS = rb"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+)"
+_HOSTED = re.compile(rb"[^ \"\[{]+ " + _ADDRESS + rb" ")
+_DIRECT = re.compile(_ADDRESS + rb" ")
+
+
+def named(name: str, client: str = "", sample: bytes = b"") -> Format:
+    """The format that a user names: see ``known.named``. Where the first lines have a prefix (syslog), it is of what stands behind that."""
+    wrap = wrap_of(sample)
+    one = known.named(name, client, bare(sample, wrap) if wrap else sample)
+    return Wrapped(one, wrap) if wrap and not one.parse(sample).rows.height else one
+
+
+def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
+    """The format of a log that begins so; some of its lines may be anything.
+
+    ``client`` as in ``named``. Raises DataError that shows the first line and says how to name the format.
+    """
+    sample = sample[:SAMPLE]
+    sample = sample[: sample.rfind(b"\n") + 1] or sample
+    wrap = wrap_of(sample)
+    found = _best(sample, client)
+    if wrap and (found is None or found[1] == 0):
+        inner = _best(bare(sample, wrap), client)
+        found = (Wrapped(inner[0], wrap), inner[1]) if inner else None
+    if found is None:
+        first = next((line for line in sample.split(b"\n") if line.strip()), b"")
+        shown = first[:160].decode("latin-1").encode("unicode_escape").decode() + ("..." if len(first) > 160 else "")
+        raise DataError(
+            f"{path or 'this log'}: the format of its lines is not known; the first one is\n    {shown}\n"
+            f"Name it with --format: one of {', '.join(NAMES)}, json, or the log_format (nginx) or LogFormat (Apache) string of the server"
+        )
+    return found[0]
+
+
+def _best(sample: bytes, client: str) -> tuple[Format, int] | None:
+    lines = sum(1 for line in sample.split(b"\n") if line.strip() and not line.startswith(b"#"))
+    best: tuple[Format, int] | None = None
+    for one in _candidates(sample, client):
+        rows = one.parse(sample).rows.height
+        if rows * 2 > lines:
+            return one, rows
+        least = 1 if isinstance(one, Json) else max(lines / SHARE, 1)  # servers write all that they say as JSON, requests are some of it
+        if rows >= least and (best is None or rows > best[1]):
+            best = one, rows
+    return best
+
+
+def _candidates(sample: bytes, client: str) -> Iterator[Format]:
+    lines = [line for line in sample.split(b"\n")[:400] if line.strip()]
+    if any(line.startswith(b"#Fields:") for line in lines):
+        yield known.named("w3c", client).after(sample)
+        return
+    if any(line.startswith(b"{") for line in lines) and (found := kind(sample, client)):
+        yield found
+    if client:
+        raise DataError(f"--client-field {client}: this log is no JSON and has no named columns; give its log_format string with --format")
+    hosted = sum(_HOSTED.match(line) is not None and _DIRECT.match(line) is None for line in lines)
+    first = ["vhost_combined", "combined"] if hosted * 2 > len(lines) else ["combined", "vhost_combined"]
+    for name in (*first, *(name for name in NAMES if name not in (*first, "common", "w3c")), "common"):
+        yield known.named(name)
