@@ -9,7 +9,7 @@ CSS = Markup("""
   color-scheme: light dark;
   --paper: #fff; --ink: #1c2024; --soft: #5b6470; --rule: #dfe3e7; --wash: #f5f6f7; --accent: #245f9c; --bad: #b3361f; --good: #25704f;
   --person: #2f8560; --unknown: #8d9299; --declared: #245f9c; --tool: #5f93bd; --feed: #6b9f7f; --monitor: #7f86bf;
-  --crawler: #c8442d; --swarm: #dd8126; --spoofed: #8e2f6b;
+  --crawler: #c8442d; --swarm: #d0761c; --spoofed: #8e2f6b;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {

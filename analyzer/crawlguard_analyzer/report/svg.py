@@ -56,7 +56,14 @@ def stacked_days(days: Sequence[date], by_class: Mapping[str, Sequence[int]], wh
         for i, day in enumerate(starts[::every])
     ]  # fmt: skip
     return _figure(
-        "days", height, "Requests per day by class", what, _grid(ticks, y), bars, _line(_LEFT, base, WIDTH - _RIGHT, base, "axis"), labels
+        "chart-of-days",
+        height,
+        "Requests per day by class",
+        what,
+        _grid(ticks, y),
+        bars,
+        _line(_LEFT, base, WIDTH - _RIGHT, base, "axis"),
+        labels,
     )
 
 
@@ -96,7 +103,7 @@ def curve(
             _line(x(threshold), _TOP - 4, x(threshold), base, "mark"),
             el("text", f"in force: {threshold:g}", x=place, y=_TOP + 6, text_anchor="start" if right else "end", class_="strong"),
         ]
-    return _figure("curve", height, title, what, grid, drawn, mark, labels)
+    return _figure("curve-of-thresholds", height, title, what, grid, drawn, mark, labels)
 
 
 def share_bar(parts: Mapping[str, int], whole: int) -> Markup:
@@ -121,7 +128,6 @@ def spark(counts: Sequence[int]) -> Markup:
         viewBox=f"0 0 {max(3 * len(values), 30)} 20",
         preserveAspectRatio="xMinYMax",
         aria_hidden="true",
-        focusable="false",
     )
 
 
@@ -133,13 +139,12 @@ def swatch(style: str) -> Markup:
         class_="swatch",
         viewBox="0 0 10 10",
         aria_hidden="true",
-        focusable="false",
     )
 
 
 def scale(most: float, parts: int = 4) -> list[float]:
     """Round numbers from 0 up to at least ``most``, about ``parts`` steps of 1, 2 or 5 times a power of ten."""
-    if most <= 0:
+    if most < 1e-6:
         return [0, 1]
     power = 10.0 ** floor(log10(most / parts))
     step = next(power * f for f in (1, 2, 5, 10) if power * f * parts >= most * 0.999)
