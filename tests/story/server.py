@@ -81,7 +81,7 @@ def nginx(home: Path, root: Path, port: int, *, in_front: bool = False) -> Itera
 def guarded(home: Path, root: Path, policy: Path) -> Iterator[Path]:
     """The site's pages under FastAPI with the middleware, on a unix socket in ``home``; the decision log."""
     home.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, POLICY: str(policy), ROOT: str(root), "STORY_LOG": str(home / "decisions.log")}
+    env = {**os.environ, POLICY: str(policy), ROOT: str(root), "STORY_LOG": str(home / "decisions.log"), "CRAWLGUARD_STATE_DIR": str(home)}
     flags = ["--uds", str(home / "app.sock"), "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", "--factory", "tests.story.server:app", *flags]
     with _process(command, home / "app.out", env, quit_by=signal.SIGTERM) as process:
