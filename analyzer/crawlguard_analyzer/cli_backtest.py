@@ -1,0 +1,133 @@
+"""``crawlguard backtest``: what a policy would have done to the requests of a log, and what another one would change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import click
+import polars as pl
+
+from crawlguard.console import JSON_OPTION, emit
+from crawlguard.errors import DataError
+from crawlguard.loader import load_policy
+
+from . import formats
+from .backtest import Backtest, Diff, Difference
+from .backtest_view import difference_lines, outcome_lines
+from .parsed import Parsed
+from .report.words import plain
+from .rows import empty
+from .source import Progress, Source
+from .sources import open_sources
+
+COLUMNS = ("ua", "referrer")
+"""What a format may lack: a log whose first lines have it nowhere has no such field, rather than visitors that all send none."""
+
+
+class Log:
+    """Logs as one stream of shards. ``without``: columns that one of them lacks; ``formats``: what each was taken for."""
+
+    def __init__(self, inputs: Sequence[str], log_format: str | None) -> None:
+        self._sources = open_sources(inputs)
+        self._formats = [_format(source, log_format) for source in self._sources]
+        self.formats = list(dict.fromkeys(one.name for one in self._formats))
+        heads = [one.parse(source.sample()).rows for one, source in zip(self._formats, self._sources, strict=True)]
+        self.without = tuple(name for name in COLUMNS if any(head.height and (head[name] == "").all() for head in heads))
+        totals = [source.total for source in self._sources]
+        self.total = None if None in totals else sum(total for total in totals if total is not None)
+
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong with the logs, in words; known once they are read."""
+        return [problem for source in self._sources for problem in source.problems]
+
+    def shards(self, progress: Progress | None = None) -> Iterator[tuple[pl.DataFrame, int]]:
+        """Rows, and how many lines beside them were none. The next chunk is parsed while one is worked on."""
+        before = 0
+        for source, one in zip(self._sources, self._formats, strict=True):
+            with ThreadPoolExecutor(1) as pool:
+                pending = None
+                for chunk in source.chunks(progress=progress and partial(_from, progress, before)):
+                    following = pool.submit(one.parse, chunk)
+                    one = one.after(chunk)  # noqa: PLW2901 - the format of what follows
+                    if pending is not None:
+                        yield _told(pending.result())
+                    pending = following
+                if pending is not None:
+                    yield _told(pending.result())
+            yield empty(), source.rejected
+            before += source.total or 0
+
+
+def _from(progress: Progress, before: int, read: int) -> None:
+    progress(before + read)
+
+
+def _told(parsed: Parsed) -> tuple[pl.DataFrame, int]:
+    return parsed.rows, len(parsed.rejects)
+
+
+def _format(source: Source, log_format: str | None) -> formats.Format:
+    sample = source.sample()
+    return formats.named(log_format, sample=sample) if log_format else formats.detect(sample, path=source.name)
+
+
+@click.command()
+@click.argument("names", metavar="[POLICY] LOG...", nargs=-1, required=True)
+@click.option("--diff", "pair", nargs=2, metavar="OLD NEW", help="Compare two policies; then only logs are named.")
+@click.option("--clients", metavar="FILE", help="The clients table of 'crawlguard analyze --clients FILE': shows the people at risk.")
+@click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")
+@JSON_OPTION
+def backtest(names: tuple[str, ...], pair: tuple[str, str] | None, clients: str | None, log_format: str | None, as_json: bool) -> None:
+    """Show what a policy would have done to the requests of a log: which rules, whom, and which people.
+
+    POLICY is a file or builtin:NAME. The rules are asked as the middleware asks them, at the times of the log; what a log does not hold
+    (most headers) is unknown and makes no rule act. Nothing is refused by it and nothing is written.
+
+    Exit codes: 0 the log was read to its end; 1 a policy or a log cannot be used; 2 called wrongly.
+    """
+    wanted = pair or names[:1]
+    logs = names if pair else names[1:]
+    if not logs:
+        raise click.UsageError("name a policy and then the logs, or --diff OLD NEW and the logs")
+    policies = [load_policy(name) for name in wanted]
+    log, people = Log(logs, log_format), _people(clients)
+    test: Backtest | Diff
+    if pair:
+        test = Diff(*policies, people=people, without=log.without)
+    else:
+        test = Backtest(policies[0], people=people, without=log.without)
+    _run(test, log, quiet=as_json)
+    result = test.result()
+    if as_json:
+        emit({"logs": list(logs), "formats": log.formats, "problems": log.problems, **result.to_dict()})
+        return
+    click.echo(f"read as {', '.join(log.formats)}", err=True)
+    for problem in log.problems:
+        click.secho(plain(problem), fg="yellow", err=True)
+    lines = difference_lines(result) if isinstance(result, Difference) else outcome_lines(result)
+    click.echo("\n".join(lines))
+
+
+def _run(test: Backtest | Diff, log: Log, *, quiet: bool) -> None:
+    """All shards, with a bar for eyes."""
+    hidden = quiet or not sys.stderr.isatty()
+    with click.progressbar(length=log.total or 0, file=sys.stderr, hidden=hidden or not log.total, show_eta=True) as bar:
+
+        def progress(read: int) -> None:
+            bar.update(read - bar.pos)
+
+        for rows, unparsed in log.shards(progress):
+            test.feed(rows, unparsed)
+
+
+def _people(path: str | None) -> pl.DataFrame | None:
+    if path is None:
+        return None
+    try:
+        return pl.read_parquet(path, columns=["client", "class"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: not a clients table ({error}); make one with crawlguard analyze LOG... --clients {path}") from None
