@@ -5,7 +5,7 @@ found = propose(clients, load_policy("crawlguard.yaml"), today=date.today(), sha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 
 import polars as pl
@@ -39,17 +39,20 @@ def propose(
     today: date,
     shards: Shards | None = None,
     reviewed: Sequence[Rule] = (),
+    renew: Collection[str] = (),
     most: int = MOST,
 ) -> Proposals:
     """The fewest rules that cover the load of machines which a live policy leaves alone. Raises DataError for an unusable database.
 
     ``clients``: the analyzer's table. ``shards``: reads the log from its start whenever it is called: once for people's pace, and up to ROUNDS
     times for what rules would have done. Without it there are no rules by rate, and numbers are the table's.
-    ``reviewed``: rules that were proposed before; what they cover is not proposed again.
+    ``reviewed``: rules that were proposed before; what they cover is not proposed again. ``renew``: ids of those that have expired.
     """
     load = load_of(clients, policy, reviewed=reviewed)
+    if load.anonymous:  # the log's own addresses are not those of the table
+        shards = None
     least = max(LEAST, int(LEAST_SHARE * load.requests))
-    known = {rule.id for rule in (*policy.rules, *reviewed)}
+    known = {rule.id for rule in (*policy.rules, *reviewed)}.difference(renew)
     bench = Bench(load, shards)
     rates = list(limits(load, paces(shards))) if shards and load.clients.height else []
     pool = {one.id: one for one in (*rates, *candidates(load, least)) if one.id not in known}
@@ -89,11 +92,11 @@ def _notes(load: Load, shards: Shards | None) -> Iterator[str]:
         return
     if not load.addressed:
         yield "the clients' addresses are hashed or names, so no rule by address, subnet or rate can be proposed"
-    elif load.clients["client"].str.contains("/", literal=True).any():
+    elif load.anonymous:
         yield "the clients are whole subnets (privacy: subnet), so no rule for a single address can be proposed"
     if load.clients["asn"].is_null().all():
         yield "without an ASN database (--asn FILE) no rule by network operator can be proposed; subnets stand in for them"
     if shards is None:
-        yield "without the log itself there are no rules by rate, and the numbers are those of the clients table"
+        yield "without the log itself, or with clients made anonymous, there are no rules by rate, and the numbers are the table's"
     if load.clients["swarm"].is_not_null().any():
         yield "the policy language has no condition for a swarm yet: its subnets, its User-Agent and rates stand in for it"

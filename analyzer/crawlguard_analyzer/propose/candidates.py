@@ -31,6 +31,8 @@ HEAVY = 0.01
 MOST_CIDRS = 32
 """CIDRs in one rule: what a person still reads through before switching it on."""
 SEVERAL = 3
+MANY = 30
+"""Machines that must share a browser's User-Agent before it is proposed by itself: a person may come with it any day."""
 MOST_TOKENS = 200
 PER_CONDITION, PER_VALUE = 0.5, 0.1
 """What each condition, and each value, beyond the first adds to a rule's complexity."""
@@ -90,6 +92,7 @@ KINDS = (
     Kind("agent", ("agent",), _agent, "a crawler that names itself", NAME_DAYS, _DECLARED),
     Kind("agents", ("category",), lambda k: {"agent": {"category": [k["category"]]}}, "crawlers of one kind that name themselves", NAME_DAYS, _DECLARED, 1.2),
     Kind("ua", ("ua_key",), _ua, "a program's User-Agent", NAME_DAYS, _UNNAMED & _EXACT & ~pl.col("plain")),
+    Kind("ua-alone", ("ua_key",), _ua, "a browser's User-Agent that no person here sends", ADDRESS_DAYS, _UNNAMED & _EXACT & pl.col("plain"), 3.0, MANY),
     Kind("cloud-ua", ("in_cloud", "ua_key"), lambda k: {**CLOUD, **_ua(k)}, "one User-Agent, out of data centres", NETWORK_DAYS, _UNNAMED & _EXACT & _IN_CLOUD, _PAIR),
     Kind("subnet", ("subnet",), _ip, "a subnet", NETWORK_DAYS, pl.col("netted"), members=SEVERAL),
     Kind("subnet", ("joined",), _ip, "neighbouring subnets", NETWORK_DAYS, pl.col("netted"), members=SEVERAL),
@@ -113,13 +116,13 @@ def _floor(kind: Kind, load: Load, least: int) -> int:
 
 
 def _keyed(load: Load) -> pl.DataFrame:
-    """The clients with all that groups are made by."""
+    """The clients with all that groups are made by. ``exact``: the User-Agent can stand in a rule (not where the log has none at all)."""
     clients = load.clients
     cloud = pl.col("cloud") > 0 if "cloud" in clients.columns else pl.lit(False)
     ua = pl.col("ua")
     clients = clients.with_columns(
         cloud.alias("in_cloud"),
-        (~ua.str.contains("\ufffd", literal=True) & (ua.str.len_bytes() <= MAX_UA)).alias("exact"),
+        (~ua.str.contains("\ufffd", literal=True) & (ua.str.len_bytes() <= MAX_UA) & (ua != "").any()).alias("exact"),
         (pl.col("addressed") & pl.col("subnet").str.contains("/", literal=True)).alias("netted"),
         pl.Series("own", [_own(c) if known else None for c, known in clients.select("client", "addressed").iter_rows()], dtype=pl.String),
     )

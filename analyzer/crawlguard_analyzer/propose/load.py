@@ -55,6 +55,11 @@ class Load:
         """Whether any address of the log can stand in a rule: a log with keyed addresses has none."""
         return bool(self.clients["addressed"].any())
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether clients go by subnets or keyed hashes (see ``events.Privacy``), so that they are not the addresses of the log."""
+        return bool(self.clients["client"].str.contains("^k-[0-9a-f]{16}$|/").any())
+
 
 def load_of(clients: pl.DataFrame, policy: Policy, *, reviewed: Sequence[Rule] = ()) -> Load:
     """For a live policy. ``reviewed``: rules that were proposed before; they count as if they were in force already."""

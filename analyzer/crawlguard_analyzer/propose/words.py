@@ -39,7 +39,7 @@ def proposal(load: Load, one: Candidate, adds: int, bench: Bench, today: date) -
     active = active or int(met["days"].max() or 1)  # type: ignore[arg-type]
     seen = _evidence(load, met, adds, tuple(bench.proof.samples.get(one.id, ())))
     risk = _risk(met)
-    confidence, why = _confidence(load, one, met, seen, risk, active)
+    confidence, why = _confidence(load, one, met, seen, risk, (active, proved))
     shadow, expires = _shadow_days(load, active), today + timedelta(days=one.days)
     notes = tuple(_notes(load, one, proved, today))
     told = _comments(one, seen, risk, (confidence, why), shadow, expires, notes, (load, today))
@@ -98,9 +98,10 @@ def _why(row: dict[str, Any]) -> str:
     return f"{count(row['documents'], 'document')} and {count(row['assets'], 'asset')} in all{traits}"
 
 
-def _confidence(load: Load, one: Candidate, met: pl.DataFrame, seen: Evidence, risk: Risk, days: int) -> tuple[str, str]:
+def _confidence(load: Load, one: Candidate, met: pl.DataFrame, seen: Evidence, risk: Risk, seen_by: tuple[int, bool]) -> tuple[str, str]:
     """high: nobody hit who may be a person, and machines beyond doubt (by their own name, by a score of CERTAIN or more on several days, or by a
-    pace that none of many people has). medium: no person hit, few who are not known. low: everything else."""
+    pace that none of many people has), proved on the log. medium: no person hit, few who are not known. low: everything else."""
+    days, proved = seen_by
     unsure = risk.unsure_requests / max(1, seen.requests)
     people = load.clients.filter(pl.col("side") == PERSON).height
     if risk.people:
@@ -112,11 +113,13 @@ def _confidence(load: Load, one: Candidate, met: pl.DataFrame, seen: Evidence, r
         return sure, f"no person of {people} comes near the limit"
     if unsure > MANY_UNSURE:
         return "low", f"{unsure:.0%} of the requests are of clients not known to be machines"
+    if one.what == "ua-alone":
+        return "low", "any browser may send this User-Agent, though no person did"
     if one.what in ("agent", "agents"):
         return "high", "they name themselves"
     machines = met.filter(pl.col("side").is_in(LOAD))
     score = float((machines["score"] * machines["requests"]).sum()) / max(1, int(machines["requests"].sum()))
-    if unsure <= FEW_UNSURE and score >= CERTAIN and days > 1:
+    if unsure <= FEW_UNSURE and score >= CERTAIN and days > 1 and proved:
         return "high", f"no person hit; a mean score of {score:.1f} on {days} days"
     if days == 1:
         return "medium" if score >= CERTAIN else "low", f"no person hit, but seen on one day only; a mean score of {score:.1f}"

@@ -1,0 +1,48 @@
+"""Proposals in the terminal: what each is worth and costs in a table, then the rules themselves, and what to do next."""
+
+from __future__ import annotations
+
+import click
+
+from crawlguard.console import table
+
+from ..report.words import count, plain
+from .proposal import Proposal, Proposals, day
+
+COLOURS = {"high": "green", "medium": "yellow", "low": "red"}
+
+
+def show(found: Proposals, *, rules: bool = True) -> str:
+    """The whole of it as text. ``rules``: with the YAML of each."""
+    parts = [_head(found)]
+    if found.proposals:
+        rows = [_row(one) for one in found.proposals]
+        head = ("rule", "does", "requests", "of all", "people", "unsure", "confidence", "shadow", "expires")
+        parts.append(table(rows, head, COLOURS))
+    parts += [f"  note: {plain(note, 400)}" for note in found.notes]
+    if rules and found.proposals:
+        parts += ["", "\n".join(_painted(one.yaml) for one in found.proposals).rstrip("\n")]
+    return "\n".join(parts)
+
+
+def _head(found: Proposals) -> str:
+    span = f"{day(found.first)} to {day(found.last)}" if found.requests else "an empty log"
+    load = f"{found.load:,} of {count(found.requests, 'request')} ({span}) are those of machines that {plain(found.policy)} leaves alone"
+    if not found.proposals:
+        return f"{load}.\n{click.style('Nothing to propose.', bold=True)}"
+    share = found.covered / max(1, found.load)
+    sure = f"{count(len(found.proposals), 'new rule')} would cover {found.covered:,} of them ({share:.0%})."
+    return f"{load}.\n{click.style(sure, bold=True)}\n"
+
+
+def _row(one: Proposal) -> tuple[str, ...]:
+    seen, risk = one.evidence, one.risk
+    people, unsure = (str(n) if n else "-" for n in (risk.people, risk.unsure))
+    return (
+        one.id, one.then, f"{seen.requests:,}", f"{seen.share:.1%}", people, unsure, one.confidence, f"{one.shadow_days} d",
+        one.expires.isoformat(),
+    )  # fmt: skip
+
+
+def _painted(yaml: str) -> str:
+    return "\n".join(click.style(line, dim=True) if line.lstrip().startswith("#") else line for line in yaml.split("\n"))
