@@ -120,6 +120,11 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("impossible", pl.col("impossible"), "a browser version that was never built, or not yet"),
         Feature("ancient", ((pl.col("last") - pl.col("released")) / (365 * DAY)).clip(lower_bound=0), "years since its browser was current"),
         Feature("outdated", pl.when(pl.col("kind") == "browser").then((pl.col("http10") + pl.col("http11")) / requests) * site.modern, "share of HTTP/1, as far as that is unusual here"),
+        Feature(
+            "relayed",
+            pl.when((pl.col("ok") * 50 >= requests * 49) & (pl.col("referred") * 5 >= pages * 4) & (assets == 0)).then(pl.col("names")),
+            "different User-Agents that all came by a link and met no error: people's, through one proxy (as Chrome's prefetches)",
+        ),
         Feature("styled", pl.col("styles") / documents.clip(lower_bound=1), "styles and scripts per document"),
         Feature("favicon", pl.col("favicons") > 0, "asked for the favicon"),
         Feature("following", pl.when(assets * 4 >= documents).then(pl.col("referred") / pages), "share of documents with a referrer, with assets"),
