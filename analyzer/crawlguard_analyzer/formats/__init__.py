@@ -41,11 +41,9 @@ def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
     """
     sample = sample[:SAMPLE]
     sample = sample[: sample.rfind(b"\n") + 1] or sample
-    wrap = wrap_of(sample)
+    if (wrap := wrap_of(sample)) and (inner := _best(bare(sample, wrap), client)):
+        return Wrapped(inner, wrap)
     found = _best(sample, client)
-    if wrap and (found is None or found[1] == 0):
-        inner = _best(bare(sample, wrap), client)
-        found = (Wrapped(inner[0], wrap), inner[1]) if inner else None
     if found is None:
         first = next((line for line in sample.split(b"\n") if line.strip()), b"")
         shown = first[:160].decode("latin-1").encode("unicode_escape").decode() + ("..." if len(first) > 160 else "")
@@ -53,19 +51,20 @@ def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
             f"{path or 'this log'}: the format of its lines is not known; the first one is\n    {shown}\n"
             f"Name it with --format: one of {', '.join(NAMES)}, json, or the log_format (nginx) or LogFormat (Apache) string of the server"
         )
-    return found[0]
+    return found
 
 
-def _best(sample: bytes, client: str) -> tuple[Format, int] | None:
+def _best(sample: bytes, client: str) -> Format | None:
     lines = sum(1 for line in sample.split(b"\n") if line.strip() and not line.startswith(b"#"))
-    best: tuple[Format, int] | None = None
+    best: Format | None = None
+    most = 0
     for one in _candidates(sample, client):
         rows = one.parse(sample).rows.height
         if rows * 2 > lines:
-            return one, rows
+            return one
         least = 1 if isinstance(one, Json) else max(lines / SHARE, 1)  # servers write all that they say as JSON, requests are some of it
-        if rows >= least and (best is None or rows > best[1]):
-            best = one, rows
+        if rows >= least and rows > most:
+            best, most = one, rows
     return best
 
 

@@ -29,9 +29,11 @@ FIELDS: Final = (
     "host",
     "action",
     "rule",
+    "shadow",
 )
 """What a format may find, as text. ``request`` is the whole request line, or ``method``, ``target`` and ``protocol`` are told one by one;
-``query`` is what stands after the question mark where ``target`` does not have it."""
+``query`` is what stands after the question mark where ``target`` does not have it. An action whose ``shadow`` is "true" was only rehearsed:
+it becomes "shadow:block" and the like."""
 
 
 class Ways(NamedTuple):
@@ -85,7 +87,7 @@ def row(found: Mapping[str, str | None], ways: Ways) -> Row | None:
     time = times.seconds(get.get("time", ""))
     ip = address(get.get("ip", ""), ways)
     asked = request(get["request"]) if "request" in get else _asked(get)
-    status, size = get.get("status", ""), get.get("bytes", "")
+    status, size, action = get.get("status", ""), get.get("bytes", ""), get.get("action", "")
     numbers = (status in (*_NOTHING, "-1") or _digits(status, 3)) and (size in _NOTHING or _digits(size, 18))
     if time is None or ip is None or asked is None or not numbers:
         return None
@@ -96,7 +98,7 @@ def row(found: Mapping[str, str | None], ways: Ways) -> Row | None:
     return Row(
         time, ip, method, target, protocol,
         int(status) if status.isdigit() else 0, int(size) if size.isdigit() else -1,
-        dashed(get.get("referrer")), dashed(get.get("ua")), host, get.get("action", ""), get.get("rule", ""),
+        dashed(get.get("referrer")), dashed(get.get("ua")), host, f"shadow:{action}" if get.get("shadow") == "true" else action, get.get("rule", ""),
     )  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def columns(found: pl.DataFrame, ways: Ways) -> tuple[pl.DataFrame, pl.Series]:
         at, path = url.field("1"), url.field("2")
         host = pl.coalesce(at, host)
         target = pl.when(at.is_null()).then(target).when(path == "").then(pl.lit("/")).otherwise(path)
-    status, size = _undashed(have["status"]), _undashed(have["bytes"])
+    status, size, action = _undashed(have["status"]), _undashed(have["bytes"]), have["action"].fill_null("")
     rows = found.select(
         times.column(found["time"]).alias("time"),
         _address(have["ip"], ways).alias("ip"),
@@ -174,7 +176,7 @@ def columns(found: pl.DataFrame, ways: Ways) -> tuple[pl.DataFrame, pl.Series]:
         _undashed(have["referrer"]).alias("referrer"),
         _undashed(have["ua"]).alias("ua"),
         host.alias("host"),
-        have["action"].fill_null("").alias("action"),
+        pl.when(have["shadow"] == "true").then(pl.lit("shadow:") + action).otherwise(action).alias("action"),
         have["rule"].fill_null("").alias("rule"),
         spoken.alias("spoken"),
     )

@@ -30,7 +30,7 @@ JSON: Final = (
     Keys(
         "crawlguard",
         ("fingerprint", "action", "rule", "client"),
-        {"time": ("time",), "ip": ("client",), "method": ("method",), "target": ("path",), "status": ("status",), "ua": ("agent",), "action": ("action",), "rule": ("rule",)},
+        {"time": ("time",), "ip": ("client",), "method": ("method",), "target": ("path",), "status": ("status",), "ua": ("agent",), "action": ("action",), "rule": ("rule",), "shadow": ("shadow",)},
         Ways(nobody=True),
         assumed="the agent's name stands for the User-Agent, which this log does not have",
     ),

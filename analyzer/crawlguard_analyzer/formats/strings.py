@@ -74,7 +74,14 @@ def nginx(form: str, name: str = "", client: str = "") -> Format:
 
 def apache(form: str, name: str = "", client: str = "") -> Format:
     """The format of a ``LogFormat`` string. ``client`` names the directive or header that holds the client's address, if not %h or %a."""
-    form = form.replace('\\"', '"').replace("\\t", "\t").replace("%U%q", "%{URL}U").replace("%t", "[%{}t]").replace("%%", "\0")
+    form = (
+        form.replace('\\"', '"')
+        .replace("\\t", "\t")
+        .replace("%v:%p", "%v")
+        .replace("%U%q", "%{URL}U")
+        .replace("%t", "[%{}t]")
+        .replace("%%", "\0")
+    )
     own = client.lstrip("%")
     own = own if own.startswith("{") or len(own) < 3 else f"{{{own}}}i"
     fields = []
