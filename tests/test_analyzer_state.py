@@ -22,6 +22,7 @@ def shard(number: int) -> pl.DataFrame:
         "status": 200,
         "bytes": 5,
         "referrer": "",
+        "protocol": "HTTP/2.0",
         "ua": "a",
     }
     return rollup(pl.DataFrame([row]).cast({"status": pl.Int16}))
@@ -90,3 +91,17 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
         State(tmp_path / "file" / "state")
+
+
+def test_small_tables_and_counts_are_those_of_the_last_run_that_gave_some(tmp_path: Path) -> None:
+    small = [pl.DataFrame({"rule": ["a"], "hits": [number]}) for number in range(3)]
+    for number, table in enumerate(small):
+        State(tmp_path).commit(shard(number), {}, {"actions": table}, {"rows": number})
+    State(tmp_path).commit(shard(9), {"log": 1})
+    state = State(tmp_path)
+    found = state.table("actions")
+    assert found is not None
+    assert found.equals(small[-1])
+    assert state.counts == {"rows": 2}
+    assert state.table("agents") is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*state.parts, "actions-000003.parquet", MANIFEST])

@@ -1,5 +1,7 @@
 """What earlier runs have seen, in one directory: rollups as Parquet parts, and a manifest that names them and how far each log was read.
 
+Beside the rollup of clients, which grows by parts, there are small tables, each one file that a run writes anew, and a few counts.
+
 The manifest is the one commit: a part that it does not name never happened. So a run that dies leaves the state as it was, and what a
 run has counted is counted once.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,8 @@ class State:
         found = self._manifest()
         self.positions: dict[str, Any] = found["positions"]
         self.parts: list[str] = found["parts"]
+        self.tables: dict[str, str] = found.get("tables", {})
+        self.counts: dict[str, Any] = found.get("counts", {})
 
     def _manifest(self) -> dict[str, Any]:
         path = self.directory / MANIFEST
@@ -75,14 +80,32 @@ class State:
         return merge(self._part(name) for name in self.parts)
 
     def _part(self, name: str) -> pl.DataFrame:
+        try:
+            return self._parquet(name).select(*SCHEMA)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{self.directory / name}: lacks what this version needs ({error}); start afresh with another --state directory"
+            ) from None
+
+    def table(self, name: str) -> pl.DataFrame | None:
+        """A small table as the last run left it, None when there is none."""
+        return self._parquet(self.tables[name]) if name in self.tables else None
+
+    def _parquet(self, name: str) -> pl.DataFrame:
         path = self.directory / name
         try:
-            return pl.read_parquet(path).select(*SCHEMA)
+            return pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{path}: cannot be read ({error}); restore it, or start afresh with another --state directory") from None
 
-    def commit(self, fresh: pl.DataFrame, positions: dict[str, Any]) -> None:
-        """Add what a run has counted, and how far it has read."""
+    def commit(
+        self,
+        fresh: pl.DataFrame,
+        positions: dict[str, Any],
+        tables: Mapping[str, pl.DataFrame] | None = None,
+        counts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add what a run has counted, and how far it has read. ``tables`` and ``counts`` (plain data) replace those that are there."""
         parts = list(self.parts)
         if fresh.height:
             if len(parts) >= MOST_PARTS:
@@ -91,12 +114,25 @@ class State:
             name = f"part-{number:06}.parquet"
             self._write(name, lambda path: fresh.write_parquet(path, compression="zstd"))
             parts.append(name)
-        told = {"version": VERSION, "hash": HASH_CHECK, "parts": parts, "positions": positions}
+        named = self._tables(tables) if tables is not None else self.tables
+        told = {
+            "version": VERSION, "hash": HASH_CHECK, "parts": parts, "tables": named, "positions": positions,
+            "counts": self.counts if counts is None else counts,
+        }  # fmt: skip
         self._write(MANIFEST, lambda path: path.write_text(json.dumps(told, indent=1)))
-        self.parts, self.positions = parts, positions
-        for path in self.directory.glob("part-*.parquet"):
-            if path.name not in parts:
+        self.parts, self.positions, self.tables, self.counts = parts, positions, named, dict(told["counts"])  # type: ignore[call-overload]
+        for path in self.directory.glob("*-*.parquet"):
+            if path.name not in parts and path.name not in named.values():
                 path.unlink(missing_ok=True)
+
+    def _tables(self, tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+        """Each written under a name that the manifest in force does not know."""
+        named = {}
+        for name, table in tables.items():
+            before = self.tables.get(name, f"{name}-000000.parquet")
+            named[name] = f"{name}-{int(before[len(name) + 1 : -8]) + 1:06}.parquet"
+            self._write(named[name], partial(table.write_parquet, compression="zstd"))
+        return named
 
     def _write(self, name: str, write: Any) -> None:
         partial = self.directory / f".{name}.{os.getpid()}"
