@@ -1,0 +1,164 @@
+"""The whole chain: logs are read and rolled up, clients judged, and all that reports and proposals are made of is put into one Analysis."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from crawlguard.client_ip import parse_ip
+from crawlguard.console import default_policy
+from crawlguard.errors import ConfigError, DataError
+from crawlguard.events import Privacy
+from crawlguard.export.robots import robots_txt
+from crawlguard.loader import load_policy
+from crawlguard.policy.model import Policy
+
+from . import compliance as robots
+from .analysis import Analysis, Totals
+from .clients import clients, context
+from .counting import Collector, Counted, Form, count_all
+from .merging import merge_states, write_rollup
+from .progress import shards_line
+from .reading import read
+from .report.private import private
+from .rollup import Clients, merge
+from .state import State
+
+TABLES = ("agents", "actions")
+"""The small tables of a state, in the order of the collectors after the clients' one."""
+
+
+class Actions:
+    """A collector: what the guard did, if this is its own decision log: rule, action, hits."""
+
+    def __call__(self, rows: pl.DataFrame, /) -> pl.DataFrame:
+        return rows.filter(pl.col("action") != "").group_by("rule", "action").agg(pl.len().cast(pl.Int64).alias("hits"))
+
+    def merge(self, parts: Iterable[pl.DataFrame], /) -> pl.DataFrame:
+        """The hits of several logs."""
+        found = pl.concat([pl.DataFrame(schema={"rule": pl.String, "action": pl.String, "hits": pl.Int64}), *parts])
+        return found.group_by("rule", "action").agg(pl.col("hits").sum()).sort("rule", "action")
+
+
+def analyse(
+    logs: Sequence[str],
+    *,
+    state: str | None = None,
+    merged: Sequence[str] = (),
+    policy: str | None = None,
+    asn: str | None = None,
+    country: str | None = None,
+    robots_file: str | None = None,
+    log_format: str | None = None,
+    client_field: str = "",
+    nginx_conf: str | None = None,
+    cluster: str | None = None,
+    rollup: str | None = None,
+    privacy: str = "full",
+    rejects: str | None = None,
+    quiet: bool = False,
+) -> Analysis:
+    """Read logs and say who is who.
+
+    ``state``: a directory that remembers what was read, so that only what is new is; ``merged``: states and rollup files of other hosts;
+    ``policy``: whose agents and networks name clients; ``asn``, ``country``: mmdb files, else the policy's; ``robots_file``: the site's
+    robots.txt, else the one that the policy serves; ``log_format``: a format's name or a server's own string; ``client_field``: the field
+    that holds the client's address; ``nginx_conf``: take logs and formats from there; ``cluster``: the address of a dask scheduler; ``rollup``: a file for what was
+    counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
+    become in the state, and in what is returned; ``rejects``: a file for the lines that are no requests.
+
+    Raises DataError and ConfigError for what cannot be used, PolicyError for a broken policy.
+    """
+    rules = load_policy(policy or default_policy())
+    by = context(rules, asn=asn, country=country)
+    audit = robots.Compliance(by.registry, _robots(robots_file, rules))
+    collectors = (Clients(), audit, Actions())
+    positions: dict[str, Any] = {}
+    form = Form(log_format or "", client_field)
+    kept = State(state) if state else None
+    with kept.locked() if kept else nullcontext():
+        if cluster:
+            if kept:
+                raise ConfigError("--cluster reads whole logs, --state what is new in them: use one of the two")
+            with shards_line(quiet) as progress:
+                found = count_all(logs, collectors, form=form, address=cluster, progress=progress)
+        else:
+            found, positions = read(logs, collectors, form, kept.positions if kept else None, rejects=rejects, quiet=quiet)
+        if kept:
+            found = _remembered(kept, found, positions, collectors, privacy)
+    counted, audited, acted = found.rollups
+    if merged:
+        counted = merge([counted, merge_states(merged)])
+    if rollup:
+        write_rollup(counted if kept else _anonymous(counted, privacy), rollup)
+    known = clients(counted, by)
+    notes = list(found.problems)
+    if merged:
+        notes.append("Of the merged hosts' logs, what agents made of robots.txt and what the guard did are not known here.")
+    analysis = Analysis.of(
+        known,
+        counted,
+        robots.compliance(audited, known, audit),
+        _totals(found, counted, bool(merged)),
+        acted if acted.height else None,
+        threshold=by.threshold,
+        notes=notes,
+    )
+    return private(analysis, privacy)
+
+
+def _totals(found: Counted, rollup: pl.DataFrame, merged: bool) -> Totals:
+    """What was read; of merged hosts only the requests are known, so they count as lines that were all read."""
+    rows = int(rollup["requests"].sum()) if merged else found.rows
+    return Totals(
+        lines=found.lines - found.rows + rows,
+        rows=rows,
+        unparsed=dict(found.unparsed),
+        formats=tuple(name for name, _ in found.formats.most_common()),
+        first=cast("int | None", rollup["first"].min()),
+        last=cast("int | None", rollup["last"].max()),
+        bytes=int(rollup["bytes"].sum()),
+    )
+
+
+def _remembered(state: State, found: Counted, positions: dict[str, Any], collectors: Sequence[Collector], privacy: str) -> Counted:
+    """What all runs have counted: this one's is added to the state, with addresses as they may be kept."""
+    fresh, small = _anonymous(found.rollups[0], privacy), {}
+    for name, collector, table in zip(TABLES, collectors[1:], found.rollups[1:], strict=True):
+        before = state.table(name)
+        small[name] = collector.merge([table] if before is None else [before, table])
+    unparsed, formats = (Counter(state.counts.get(name, {})) for name in ("unparsed", "formats"))
+    unparsed.update(found.unparsed)
+    formats.update(found.formats)
+    rows = int(state.counts.get("rows", 0)) + found.rows
+    state.commit(fresh, positions, small, {"rows": rows, "unparsed": unparsed, "formats": formats})
+    return replace(found, rollups=(state.read(), *small.values()), rows=rows, unparsed=unparsed, formats=formats)
+
+
+def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
+    """The rollup with addresses as ``crawlguard.events.Privacy`` shows them; clients that become the same add up."""
+    if privacy == "full":
+        return rollup
+    show = Privacy(privacy).show
+    names = rollup["ip"].unique()
+    shown = [
+        show(packed) if (packed := parse_ip(name)) is not None else show(name.encode()) if privacy == "keyed" else "unknown"
+        for name in names
+    ]
+    return merge([rollup.with_columns(pl.col("ip").replace(names, pl.Series(shown, dtype=pl.String)))])
+
+
+def _robots(path: str | None, rules: Policy) -> bytes | None:
+    """The site's robots.txt, if it is known."""
+    if path is None:
+        return robots_txt(rules).text.encode() if rules.serve.robots else None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); name the site's robots.txt, or leave --robots away") from None
