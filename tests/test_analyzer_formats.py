@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ TOLD = [
     ("traefik_clf.log", "nginx/Apache combined", 7),
     ("logfile_caddy_log.0", "caddy in docker compose", 4),
     ("logfile_caddy_log.1", "caddy", 4),
-    ("envoy-http-crawl-non_statics.log", "envoy JSON in a container runtime", 41),
+    ("envoy-http-crawl-non_statics.log", "envoy-json in a container runtime", 41),
     ("aws-alb-logs.log", "AWS ALB", 14),
     ("logfile_haproxy.0", "HAProxy HTTP in syslog", 13),
     ("bunkerweb-http-malformed.log", "nginx/Apache vhost_combined", 7),
@@ -375,15 +376,21 @@ def test_columns_and_the_exact_parser_agree(one: Any, lines: list[bytes], data: 
     counted(parsed)
 
 
-@given(
-    st.from_regex(
-        r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]{0,3})?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?([.,][0-9])?\Z"
-    )
-    | st.text(max_size=30)
-)
-def test_a_column_of_times_is_the_exact_one(text: str) -> None:
-    found = times.column(pl.Series([text, None, "2026-10-10T13:55:36.5Z"], dtype=pl.String))
-    assert found.to_list() == [times.seconds(text), None, 1791640536]
+ISO = r"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9]([.,][0-9]{0,3})?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?([.,][0-9])?"
+CLF = r"[0-3][0-9]/(Jan|Feb|Okt)/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-6][0-9]([.,][0-9]{0,3})?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?([.,][0-9])?"
+EPOCH = r"[0-9]{7,20}([.][0-9]{0,20})?"
+
+
+@pytest.mark.parametrize(("pattern", "first"), [(ISO, "2026-10-10T13:55:36.5Z"), (CLF, "10/Oct/2026:13:55:36"), (EPOCH, "1791640536.25")])
+@given(st.data())
+def test_a_column_of_times_is_the_exact_one(pattern: str, first: str, data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.from_regex(pattern, fullmatch=True) | st.text(max_size=30), max_size=9))
+    found = times.column(pl.Series([first, None, *texts], dtype=pl.String)).to_list()
+    assert found[:2] == [1791640536, None]
+    usual = [times.seconds(text) if (len(text) > 2 and first[2] == text[2] == "/") or first[2] != "/" else None for text in texts]
+    for text, one, expected in zip(texts, found[2:], usual, strict=True):
+        assert one in (expected, None)
+        assert one == expected or re.fullmatch(pattern, text) is None
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ _BRACKETS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 _PORT = re.compile(r":[0-9]+\Z")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)(.*)", re.DOTALL)
 _NOTHING = ("", "-")
+_PLAIN_ADDRESS = "^(?:[0-9.]{7,15}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})$"
 
 
 def row(found: Mapping[str, str | None], ways: Ways) -> Row | None:
@@ -171,22 +172,24 @@ def columns(found: pl.DataFrame, ways: Ways) -> tuple[pl.DataFrame, pl.Series]:
         method.alias("method"),
         target.alias("target"),
         protocol.alias("protocol"),
-        pl.when(status == "").then(0).when(status.str.contains("^[0-9]{3}$")).then(status.cast(pl.Int16, strict=False)).alias("status"),
-        pl.when(size == "").then(-1).when(size.str.contains("^[0-9]{1,18}$")).then(size.cast(pl.Int64, strict=False)).alias("bytes"),
+        pl.when(status == "").then(0).otherwise(status.cast(pl.Int16, strict=False)).alias("status"),
+        pl.when(size == "").then(-1).otherwise(size.cast(pl.Int64, strict=False)).alias("bytes"),
         _undashed(have["referrer"]).alias("referrer"),
         _undashed(have["ua"]).alias("ua"),
         host.alias("host"),
         pl.when(have["shadow"] == "true").then(pl.lit("shadow:") + action).otherwise(action).alias("action"),
         have["rule"].fill_null("").alias("rule"),
-        spoken.alias("spoken"),
+        (spoken & (size.str.len_bytes() <= 18) & ~size.str.starts_with("+") & ~size.str.starts_with("-")).alias("good"),
+        (status == "").alias("unanswered"),
+        (status.str.len_bytes() == 3).alias("short"),
     )
     good = rows.select(
-        pl.col("time").is_not_null()
-        & pl.col("status").is_not_null()
+        pl.col("good")
+        & pl.col("time").is_not_null()
+        & (pl.col("unanswered") | (pl.col("short") & (pl.col("status") >= 100)))
         & pl.col("bytes").is_not_null()
-        & pl.col("ip").str.contains(r"^[0-9A-Fa-f.:]{1,45}$")
+        & pl.col("ip").str.contains(_PLAIN_ADDRESS)
         & pl.col("method").is_in(METHODS)
-        & pl.col("spoken")
     )
     return rows.select(pl.col(name).cast(kind) for name, kind in ROWS.items()), good.to_series().fill_null(False)
 
@@ -198,4 +201,4 @@ def _undashed(text: pl.Expr) -> pl.Expr:
 def _address(text: pl.Expr, ways: Ways) -> pl.Expr:
     if ways.chain:
         text = text.str.replace("^.*,", "").str.strip_chars(" ")
-    return text.str.replace(":[0-9]+$" if ways.port else "^([0-9.]{7,15}):[0-9]+$", "" if ways.port else "${1}")
+    return text.str.replace(":[0-9]+$", "") if ways.port else text

@@ -26,6 +26,10 @@ class Keys:
     assumed: str = ""
 
 
+_ENVOY: Final = {
+    "time": ("start_time",), "method": ("method",), "target": ("x-envoy-original-path", "x-envoy-origin-path", "path"), "protocol": ("protocol",),
+    "status": ("response_code",), "bytes": ("bytes_sent",), "referrer": ("referer",), "ua": ("user-agent", "user_agent"), "host": (":authority", "authority"),
+}  # fmt: skip
 JSON: Final = (
     Keys(
         "crawlguard",
@@ -52,16 +56,8 @@ JSON: Final = (
             "status": ("DownstreamStatus",), "bytes": ("DownstreamContentSize",), "referrer": ("request_Referer",), "ua": ("request_User-Agent",), "host": ("RequestHost",),
         },
     ),
-    Keys(
-        "envoy JSON",
-        ("response_code", "start_time"),
-        {
-            "time": ("start_time",), "ip": ("downstream_remote_address", "x-forwarded-for", "x_forwarded_for"), "method": ("method",),
-            "target": ("x-envoy-original-path", "x-envoy-origin-path", "path"), "protocol": ("protocol",), "status": ("response_code",), "bytes": ("bytes_sent",),
-            "referrer": ("referer",), "ua": ("user-agent", "user_agent"), "host": (":authority", "authority"),
-        },
-        Ways(chain=True),
-    ),
+    Keys("envoy-json", ("response_code", "start_time", "downstream_remote_address"), {"ip": ("downstream_remote_address",), **_ENVOY}, Ways(port=True)),
+    Keys("envoy-json", ("response_code", "start_time"), {"ip": ("x-forwarded-for", "x_forwarded_for"), **_ENVOY}, Ways(chain=True)),
 )  # fmt: skip
 ANY: Final = {
     "time": ("time_iso8601", "time_local", "msec", "timestamp", "@timestamp", "time", "ts", "datetime", "date", "t"),

@@ -15,7 +15,7 @@ _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:[.,][0-9]{1,18})?"
 _ZONE = r" ?(Z|UTC|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))?"
 _ISO = re.compile(rf"([0-9]{{4}})[-/]([0-9]{{2}})[-/]([0-9]{{2}})[T ]{_CLOCK}{_ZONE}")
 _CLF = re.compile(rf"([0-9]{{2}})/([A-Z][a-z]{{2}})/([0-9]{{4}}):{_CLOCK}{_ZONE}")
-_FRACTION = r"^([^.,+]*[T :][0-9]{2}:[0-9]{2}:[0-9]{2})[.,][0-9]{1,18}( ?(?:Z|UTC|[+-][0-9:]{4,5})?)$"
+_ISO_SHAPE, _CLF_SHAPE = (rf"^{pattern.pattern}$" for pattern in (_ISO, _CLF))
 _UNITS = ((18, 10**9), (15, 10**6), (12, 10**3), (0, 1))
 """An epoch of so many digits and more counts nanoseconds, microseconds, milliseconds; else seconds."""
 
@@ -43,11 +43,24 @@ def seconds(text: str) -> int | None:
 
 
 def column(texts: pl.Series) -> pl.Series:
-    """The same of each, as Int64 with nulls."""
-    whole = texts.str.contains("^[0-9]{9,11}(?:[.][0-9]{1,18})?$")
-    if whole.all():
-        return texts.str.split_exact(".", 1).struct.field("field_0").cast(pl.Int64)
-    keys = texts.str.replace(_FRACTION, "${1}${2}")
-    distinct = keys.drop_nulls().unique()
-    found = pl.Series([seconds(key) for key in distinct.to_list()], dtype=pl.Int64)
-    return keys.replace_strict(distinct, found, default=None, return_dtype=pl.Int64)
+    """The same of each, as Int64; null for what is none, and for what is written in another way than the first is."""
+    first = next(iter(texts.drop_nulls().head(1)), "")
+    if _EPOCH.fullmatch(first):
+        return _epochs(texts)
+    shape, hour = (_CLF_SHAPE, 14) if first[2:3] == "/" else (_ISO_SHAPE, 13)
+    tails = texts.str.slice(hour + 6)
+    if tails.str.contains("^[.,]").any():
+        tails = tails.str.replace("^[.,][0-9]+", "")
+    hours = pl.select(pl.concat_str(texts.str.slice(0, hour), pl.lit(":00:00"), tails)).to_series()
+    distinct = hours.drop_nulls().unique()
+    begun = hours.replace_strict(distinct, pl.Series([seconds(one) for one in distinct.to_list()], dtype=pl.Int64), default=None)
+    minute, second = (texts.str.slice(hour + at, 2).cast(pl.Int64, strict=False) for at in (1, 4))
+    return pl.select(pl.when(texts.str.contains(shape)).then(begun + minute * 60 + second)).to_series()
+
+
+def _epochs(texts: pl.Series) -> pl.Series:
+    whole = texts.str.split_exact(".", 1).struct.field("field_0")
+    unit = pl.lit(1)
+    for digits, size in reversed(_UNITS[:-1]):
+        unit = pl.when(whole.str.len_bytes() > digits).then(size).otherwise(unit)
+    return pl.select(pl.when(texts.str.contains(rf"^{_EPOCH.pattern}$")).then(whole.cast(pl.Int64, strict=False) // unit)).to_series()
