@@ -134,6 +134,14 @@ def test_json_of_a_hostile_log_stays_short(text: str) -> None:
     assert len(written) < 3_000_000
 
 
+def test_what_is_no_number_is_null_in_json() -> None:
+    clients, rollup = tables()
+    odd = Analysis.of(clients.with_columns(bare=float("nan"), score=float("inf")), rollup, None, Totals())
+    told = json.loads(json.dumps(odd.to_dict(), allow_nan=False))
+    assert told["undeclared"][0]["score"] is None
+    assert None in told["undeclared"][0]["values"]
+
+
 def test_an_empty_log_and_one_without_classes_are_no_trouble() -> None:
     nothing = analysis(kinds=())
     assert nothing.every_day() == []

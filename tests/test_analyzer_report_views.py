@@ -138,6 +138,13 @@ def test_what_is_not_known_is_not_claimed(month: Analysis) -> None:
     assert "no --asn database was named" in show(subnets)
 
 
+def test_what_was_only_watched_is_not_told_as_done(month: Analysis) -> None:
+    watched = replace(
+        month, actions=pl.DataFrame({"rule": ["a", "b", "c"], "action": ["shadow block", "weigh", "hide"], "hits": [500, 30, 7]})
+    )
+    assert "The guard acted on 7 requests." in mail(watched)
+
+
 # ---- mail
 
 

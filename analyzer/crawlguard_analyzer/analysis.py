@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -288,12 +289,14 @@ def _swarms(clients: pl.DataFrame) -> pl.DataFrame:
     return _with_reasons(top, features, least=MOSTLY).select(*columns, "reasons", "values", "points")
 
 
-def _with_reasons(few: pl.DataFrame, features: list[str], least: float = float("-inf")) -> pl.DataFrame:
+def _with_reasons(few: pl.DataFrame, features: list[str], least: float | None = None) -> pl.DataFrame:
     """At most MOST rows: the features that add most to each one's score, by name, value and points; none whose value is below ``least``."""
     found = []
     for row in few.iter_rows(named=True):
         told = ((row[name + _POINTS] or 0.0, name, row[name]) for name in features)
-        found.append(sorted((one for one in told if one[0] > 0 and (one[2] or 0.0) >= least), key=lambda one: (-one[0], one[1]))[:REASONS])
+        found.append(
+            sorted((one for one in told if one[0] > 0 and (least is None or one[2] >= least)), key=lambda one: (-one[0], one[1]))[:REASONS]
+        )
     return few.with_columns(
         pl.Series("reasons", [[name for _, name, _ in best] for best in found], pl.List(pl.String)),
         pl.Series("values", [[value for _, _, value in best] for best in found], pl.List(pl.Float64)),
@@ -337,6 +340,8 @@ def _rows(table: pl.DataFrame, most: int = MOST_IN_JSON) -> list[dict[str, Any]]
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str):
         return value[:MOST_TEXT]
+    if isinstance(value, float) and not isfinite(value):
+        return None
     if isinstance(value, list):
         return [_plain("", one) for one in value]
     if isinstance(value, date):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from crawlguard.console import JSON_OPTION, POLICY_OPTION, emit
-from crawlguard.errors import ConfigError
 
 from .analysis import Analysis
+from .analyze import analyse
 from .report.exports import to_csv, to_parquet, write_text
 from .report.private import LEVELS, private
 from .report.words import plain, size
@@ -27,15 +25,16 @@ from .report.words import plain, size
 @click.option("--parquet", metavar="DIR", help="Write every table as a Parquet file into this directory.")
 @click.option("--mail", "as_mail", is_flag=True, help="Print the last week as a plain text of 78 columns, against the week before.")
 @click.option("--privacy", type=click.Choice(LEVELS), default="full", show_default=True, help="How addresses are shown.")
+@click.option("--robots", "robots_file", metavar="FILE", help="The site's robots.txt, to tell who obeys; else the one the policy serves.")
 @click.option("--asn", metavar="FILE", help="A database (mmdb) of autonomous systems; without one, networks are subnets.")
 @click.option("--country", metavar="FILE", help="A database (mmdb) of countries.")
 @click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")
+@click.option("--client-field", default="", metavar="NAME", help="The field with the client's address, if it is not the usual one.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors; for cron, with --html, --csv or --parquet.")
 @POLICY_OPTION
 @JSON_OPTION
 def report(
     logs: tuple[str, ...],
-    state: str | None,
     page: str | None,
     csv: str | None,
     parquet: str | None,
@@ -51,13 +50,14 @@ def report(
 
     Exit codes: 0 the report is made; 1 the logs, the state or a file cannot be used; 2 called wrongly.
     """
+    state = options["state"]
     if not logs and not state:
         raise click.UsageError("name access logs, or --state DIR of an earlier 'crawlguard analyze'")
     if as_json and as_mail:
         raise click.UsageError("--json and --mail both go to stdout: choose one")
     if page == "-" and (as_json or as_mail):
         raise click.UsageError("--html - goes to stdout, as --json and --mail do: name a file")
-    analysis = private(_analysis(logs, state=state, quiet=quiet, **options), privacy)
+    analysis = private(analyse(logs, quiet=quiet or as_json or as_mail, **options), privacy)
     then = f"crawlguard propose {f'--state {state}' if state else ' '.join(logs)}"
     written = _files(analysis, page, csv, parquet, then)
     if as_json:
@@ -67,18 +67,12 @@ def report(
 
         click.echo(mail(analysis, then=then), nl=False)
     elif not written and page != "-" and not quiet:
-        _show(analysis, then)
+        from .report.terminal import echo
+
+        echo(analysis, then=then)
     elif not quiet:
         for path in written:
             click.echo(f"{click.style('written', fg='green')} {plain(str(path))} ({size(path.stat().st_size)})", err=True)
-
-
-def _analysis(logs: tuple[str, ...], **options: Any) -> Analysis:
-    """The one call into the chain: reading, rollup, clients and compliance."""
-    found = import_module(".analyze", __package__).analyse(logs, **options)
-    if not isinstance(found, Analysis):
-        raise ConfigError("nothing has been analysed")
-    return found
 
 
 def _files(analysis: Analysis, page: str | None, csv: str | None, parquet: str | None, then: str) -> list[Path]:
@@ -97,15 +91,3 @@ def _files(analysis: Analysis, page: str | None, csv: str | None, parquet: str |
     if parquet:
         written += to_parquet(analysis, parquet)
     return written
-
-
-def _show(analysis: Analysis, then: str) -> None:
-    from .report.terminal import BLOCKS, show
-
-    encoding = sys.stdout.encoding or "ascii"
-    try:
-        blocks = bool(BLOCKS.encode(encoding))
-    except UnicodeEncodeError:
-        blocks = False
-    text = show(analysis, then=then, blocks=blocks)
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))

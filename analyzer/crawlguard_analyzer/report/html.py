@@ -10,12 +10,12 @@ from ..analysis import UNDECLARED, Analysis
 from .markup import Markup, el, join
 from .sections import sections
 from .style import CSS
-from .words import in_short, moment, percent, period, shares, size
+from .words import NEXT, in_short, moment, percent, period, shares, size
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def page(analysis: Analysis, *, now: int | None = None, then: str = "crawlguard propose LOG...") -> str:
+def page(analysis: Analysis, *, now: int | None = None, then: str = NEXT) -> str:
     """The page. ``now``: seconds since 1970, when it was made; ``then``: the command that comes next."""
     parts = sections(analysis, then)
     return f"<!DOCTYPE html>\n{el('html', _head(), el('body', _top(analysis, [(name, title) for name, title, _ in parts]), el('main', [content for _, _, content in parts]), _foot(now)), lang='en')}\n"

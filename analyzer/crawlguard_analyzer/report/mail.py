@@ -10,7 +10,7 @@ import polars as pl
 
 from ..analysis import CLASSES, UNDECLARED, Analysis
 from .terminal import wrapped
-from .words import NAMES, count, moment, obedience, percent, plain, reason, several, size
+from .words import NAMES, NEXT, acted, count, moment, obedience, percent, plain, reason, several, size
 
 WIDTH = 78
 ROWS = 5
@@ -19,7 +19,7 @@ LATE = 23 * 3600
 """A last day whose last request is as late as this, in seconds of the day, is a whole one."""
 
 
-def mail(analysis: Analysis, *, then: str = "crawlguard propose LOG...") -> str:
+def mail(analysis: Analysis, *, then: str = NEXT) -> str:
     """The text, with an end of line at its end. The week is the last seven whole days (UTC) of what was analysed."""
     lines = [line for part in _parts(analysis, then) for line in (*part, "")]
     text = "\n".join(line[:WIDTH].rstrip() for line in lines[:-1])
@@ -134,7 +134,7 @@ def _rest(analysis: Analysis, then: str) -> Iterator[str]:
     if missed:
         yield f"{missed:,} of {count(totals.lines, 'line')} could not be read ({percent(missed, totals.lines)})."
     if analysis.actions is not None and analysis.actions.height:
-        refused = int(analysis.actions.filter(pl.col("action") != "allow")["hits"].sum())
+        refused = sum(hits for action, hits in analysis.actions.select("action", "hits").iter_rows() if acted(action))
         yield f"The guard acted on {count(refused, 'request')}."
     yield f"The log goes from {moment(totals.first) or 'nowhere'} to {moment(totals.last) or 'nowhere'} UTC."
     yield f"Next: {plain(then)}"

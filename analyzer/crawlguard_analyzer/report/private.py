@@ -34,8 +34,10 @@ def private(analysis: Analysis, level: str) -> Analysis:
     def change(table: pl.DataFrame, column: str, only: pl.Expr | None = None) -> pl.DataFrame:
         chosen = table.filter(only) if only is not None else table
         names = chosen[column].drop_nulls().unique()
-        new = pl.col(column).replace(names, pl.Series([shown(name) for name in names], dtype=pl.String))
-        return table.with_columns(new if only is None else pl.when(only).then(new).otherwise(pl.col(column)).alias(column))
+        new = pl.DataFrame({column: names, "shown": pl.Series([shown(name) for name in names], dtype=pl.String)})
+        joined = table.join(new, on=column, how="left", maintain_order="left")
+        told = pl.col("shown") if only is None else pl.when(only).then(pl.col("shown")).otherwise(pl.col(column))
+        return joined.with_columns(told.alias(column)).drop("shown")
 
     is_client = pl.col("kind") == "client"
     clients, undeclared, trends = analysis.clients, analysis.undeclared, change(analysis.trends, "name", is_client)

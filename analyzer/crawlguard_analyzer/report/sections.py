@@ -10,7 +10,7 @@ from ..analysis import CLASSES, Analysis
 from .cells import ROWS, Column, Row, both, legend, name_of, stroke, sub, table_of
 from .markup import Content, Markup, el, join
 from .svg import bar_days, curve, share_bar, spark, stacked_days, swatch
-from .words import MEANINGS, NAMES, count, moment, obedience, percent, plain, reasons, size
+from .words import MEANINGS, NAMES, acted, count, moment, obedience, percent, plain, reasons, size
 
 
 def sections(analysis: Analysis, then: str) -> list[tuple[str, str, Markup]]:
@@ -122,7 +122,7 @@ def _undeclared(analysis: Analysis) -> list[Markup]:
             Column("requests", lambda row: f"{row['requests']:,}", "n"),
             Column("", lambda row: share_bar({f"c-{row.get('class', kind)}": row["requests"]}, most), "w opt"),
             Column("per day", lambda row: spark(analysis.trend(kind, row[name])), "opt"),
-            Column("pages, assets", lambda row: join(f"{row['documents']:,}", sub(f"{row['assets']:,}")), "n"),
+            Column("pages, assets", lambda row: join(f"{row['documents']:,}", sub(f"{row['assets']:,}")), "n opt"),
             Column("why", why, "why"),
         )
 
@@ -197,7 +197,7 @@ def _guard(analysis: Analysis) -> list[Markup]:
         Column("rule", lambda row: el("code", row["rule"]) if row["rule"] else "no rule matched"),
         Column("action", lambda row: row["action"]),
         Column("requests", lambda row: join(f"{row['hits']:,}", sub(percent(row["hits"], whole))), "n"),
-        Column("", lambda row: share_bar({"c-person" if row["action"] == "allow" else "c-crawler": row["hits"]}, most), "w"),
+        Column("", lambda row: share_bar({"c-crawler" if acted(row["action"]) else "c-person": row["hits"]}, most), "w"),
     )
     return [el("p", "From crawlguard's own decision log."), table_of("What each rule did", columns, table)]
 

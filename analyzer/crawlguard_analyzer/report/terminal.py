@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import click
 import polars as pl
 
 from ..analysis import CLASSES, UNDECLARED, Analysis
-from .words import NAMES, buckets, count, in_short, moment, obedience, percent, period, plain, reasons, short, size
+from .words import NAMES, NEXT, acted, buckets, count, in_short, moment, obedience, percent, period, plain, reasons, short, size
 
 ROWS = 8
 """Rows of each table; the page and the exports have more."""
@@ -29,7 +30,7 @@ class Cell(NamedTuple):
     colour: str | None = None
 
 
-def show(analysis: Analysis, *, then: str = "crawlguard propose LOG...", width: int | None = None, blocks: bool = True) -> str:
+def show(analysis: Analysis, *, then: str = NEXT, width: int | None = None, blocks: bool = True) -> str:
     """The report as text with click's styles, without an end of line at its end.
 
     ``then``: the command that comes next. ``width``: columns, by default the terminal's, between 80 and 100. ``blocks``: whether the
@@ -59,6 +60,16 @@ def show(analysis: Analysis, *, then: str = "crawlguard propose LOG...", width: 
             "      proposes rules against this load, with evidence and the people at risk",
         ]
     )
+
+
+def echo(analysis: Analysis, *, then: str = NEXT) -> None:
+    """Print the report, in characters that the output can write, and in colour where it is a terminal."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        blocks = bool(BLOCKS.encode(encoding))
+    except UnicodeEncodeError:
+        blocks = False
+    click.echo(show(analysis, then=then, blocks=blocks).encode(encoding, "backslashreplace").decode(encoding))
 
 
 class _View:
@@ -173,7 +184,7 @@ class _View:
         whole = int(table["hits"].sum())
         rows = [
             [
-                Cell(plain(row["rule"], 40) or "no rule matched"), Cell(plain(row["action"], 20), "green" if row["action"] == "allow" else "red"),
+                Cell(plain(row["rule"], 40) or "no rule matched"), Cell(plain(row["action"], 20), "red" if acted(row["action"]) else "green"),
                 Cell(f"{row['hits']:,}"), Cell(percent(row["hits"], whole)), Cell(self._bar(row["hits"], whole), "bright_black"),
             ]
             for row in table.head(ROWS).iter_rows(named=True)

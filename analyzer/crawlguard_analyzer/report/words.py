@@ -11,6 +11,9 @@ from ..analysis import UNDECLARED, Analysis, Totals
 MOST = 300
 """Characters of a log's text that are shown."""
 
+NEXT = "crawlguard propose LOG..."
+"""The command that comes after a report, when it is not known of what."""
+
 NAMES = {
     "person": "people",
     "unknown": "too little to tell",
@@ -225,6 +228,11 @@ def obedience(row: Mapping[str, Any]) -> str:
     if fetched:
         return f"fetched {fetched:,}x"
     return "never fetched" if not disallowed else f"never fetched; {disallowed:,} disallowed"
+
+
+def acted(action: str) -> bool:
+    """Whether an action of the decision log kept anything from the visitor; one in shadow mode did not."""
+    return action not in ("", "allow", "weigh", "tag") and not action.startswith("shadow")
 
 
 def buckets(counts: Sequence[int], most: int) -> list[int]:
