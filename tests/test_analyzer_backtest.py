@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from crawlguard_analyzer import backtest_facts
 from crawlguard_analyzer.backtest import Backtest
 from crawlguard_analyzer.backtest_sight import BACK, LATE, Clock, leaves, of_a_log, view_of
 from crawlguard_analyzer.rows import ROWS
@@ -315,6 +316,29 @@ def test_every_test_of_the_language_says_what_it_reads() -> None:
     compiled = Backtest(policy_of(rules))._decider.compiled
     reads = [leaf.reads for rule in compiled.rules for leaf in leaves(rule.term) if isinstance(leaf, Dynamic)]
     assert [one.per if isinstance(one, Counts) else one for one in reads] == ["path", "host", "method", "header x-test", "score", ("ip",)]
+
+
+def test_a_penalty_outlasts_the_shard_in_which_it_began() -> None:
+    policy = policy_of([{"then": "block", "when": {"rate": {**BUSY, "block_for": "5m"}}}])
+    backtest = Backtest(policy)
+    assert backtest.decide(rows_of({"time": [0] * 4, "ip": ["10.0.0.1"] * 4}))["action"].to_list() == ["allow"] * 3 + ["block"]
+    others = rows_of({"time": [200, *range(210, 900, 10)], "ip": ["10.0.0.1", *(f"10.0.1.{n}" for n in range(69))]})
+    assert backtest.decide(others)["action"].to_list() == ["block"] + ["allow"] * 69
+
+
+def test_what_is_remembered_of_addresses_and_user_agents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backtest_facts, "ADDRESSES", 20)
+    monkeypatch.setattr(backtest_facts, "AGENTS", 20)
+    rng = random.Random(7)
+    same(
+        policy_of([{"then": "block", "when": {"agent": "Alpha", "rate": BUSY}}, {"then": "hide", "when": {"rate": BUSY}}]),
+        some_rows(rng, LINES),
+        rng,
+    )
+    backtest = Backtest(policy_of([{"then": "block"}]))
+    for n in range(50):
+        backtest.feed(rows_of({"time": [n] * 15, "ip": [f"10.0.{n}.{m}" for m in range(15)]}))
+    assert len(backtest._decider._facts.addresses.names) <= 20
 
 
 # ---- time

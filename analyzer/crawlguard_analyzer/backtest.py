@@ -138,9 +138,7 @@ class Backtest:
             self._first = first if self._first is None else min(first, self._first)
             self._last = last if self._last is None else max(last, self._last)
             self._hostless += int((rows["host"] == "").sum())
-            known = pl.Series([address.known for address in shard.addresses], dtype=pl.Boolean)
-            if not known.all():
-                self._unknown += int((~known.gather(shard.ips.numbers)).sum())
+            self._unknown += shard.unknown()
             for number, count in decided.final.value_counts().iter_rows():
                 self._done[self._actions[number]] += count
         people = self.persons_of(decided)

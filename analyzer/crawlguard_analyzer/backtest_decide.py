@@ -88,11 +88,12 @@ class Decider:
         """A rate and its place in the order of the policy."""
         return self._order[counts], self._rates[counts]
 
-    def served(self, targets: pl.Series) -> list[int]:
+    def served(self, targets: pl.Series) -> Rows:
         """The rows whose path is decided before any rule is asked."""
         maybe = targets.str.contains(self._served).arg_true()
-        files = self.ruleset.files
-        return [row for row, target in zip(maybe.to_list(), targets.gather(maybe).to_list(), strict=True) if path_of(target) in files]
+        texts = targets.gather(maybe)
+        named = [target for target in texts.unique().to_list() if path_of(target) in self.ruleset.files]
+        return maybe.filter(texts.is_in(named))
 
 
 def _served(files: Collection[str]) -> str:
@@ -137,8 +138,8 @@ class _Asked:
         of_mask = pl.Series([plans[self._decider.plan(mask)] for mask in masks], dtype=pl.UInt32)
         rows = pl.DataFrame({"plan": of_mask.gather(numbers)}).with_row_index("row")
         served = self._decider.served(self._shard.rows["target"])
-        if served:
-            rows = rows.filter(~pl.col("row").is_in(served))
+        if served.len():
+            rows = rows.filter(~pl.col("row").is_in(served.implode()))
         if len(plans) > 1:
             parts = rows.partition_by("plan", maintain_order=True, as_dict=True)
         else:
@@ -151,7 +152,7 @@ class _Asked:
         if rule.shadow:
             candidates = [group.open for group in groups]
         else:
-            candidates = [_merged([group.open, group.rehearsed]) for group in groups]
+            candidates = [self._merged([group.open, group.rehearsed]) for group in groups]
         matched: list[Rows] = []
         verdicts = self._verdicts([(group.terms[number], rows) for group, rows in zip(groups, candidates, strict=True)])
         for group, rows, verdict in zip(groups, candidates, verdicts, strict=True):
@@ -161,10 +162,10 @@ class _Asked:
             matched.append(holds)
             if rule.shadow:
                 if rule.action is not None and rule.rehearsed:
-                    group.open, group.rehearsed = _less(group.open, holds), _merged([group.rehearsed, holds])
+                    group.open, group.rehearsed = self._less(group.open, holds), self._merged([group.rehearsed, holds])
             elif rule.action is not None:
-                group.open, group.rehearsed = _less(group.open, holds), _less(group.rehearsed, holds)
-        rows = _merged(matched)
+                group.open, group.rehearsed = self._less(group.open, holds), self._less(group.rehearsed, holds)
+        rows = self._merged(matched)
         if rows.len() and not rule.shadow:
             if rule.weigh:
                 self._score.scatter(rows, self._score.gather(rows) + rule.weigh)
@@ -195,11 +196,30 @@ class _Asked:
             place, rate = min((self._decider.rate(counts) for _, counts, _ in waiting.values()), key=lambda pair: pair[0])
             here = {n: (asking, counts, rows) for n, (asking, counts, rows) in waiting.items() if self._decider.rate(counts)[0] == place}
             counts = next(iter(here.values()))[1]
-            rows = _merged([rows for _, _, rows in here.values()])
+            rows = self._merged([rows for _, _, rows in here.values()])
             verdict = rate.verdicts(self._shard.keys(counts.per, rows), self._now.gather(rows), int(self._now[-1]))
+            if len(here) > 1:
+                verdict = pl.zeros(self._shard.rows.height, dtype=pl.UInt8, eager=True).scatter(rows, verdict)
             for n, (asking, _, mine) in here.items():
-                go_on(n, asking, verdict if len(here) == 1 else verdict.gather(rows.search_sorted(mine)))
+                go_on(n, asking, verdict if len(here) == 1 else verdict.gather(mine))
         return found
+
+    def _merged(self, parts: list[Rows]) -> Rows:
+        """Rows of several sets, rising."""
+        parts = [part for part in parts if part.len()]
+        if len(parts) == 1:
+            return parts[0]
+        return self._marked(parts).arg_true()
+
+    def _less(self, rows: Rows, out: Rows) -> Rows:
+        """Rows without some of them."""
+        return self._marked([rows]).scatter(out, False).arg_true() if rows.len() and out.len() else rows
+
+    def _marked(self, parts: list[Rows]) -> pl.Series:
+        marks = pl.repeat(False, self._shard.rows.height, dtype=pl.Boolean, eager=True)
+        for part in parts:
+            marks.scatter(part, True)
+        return marks
 
     def _ask(self, term: Term, rows: Rows) -> Asking:
         """The verdicts of a term on rows."""
@@ -261,18 +281,3 @@ _NOBODY, _NO_AGENT, _NO_RATES = view_of(), UaFacts(0), _NoRates()
 
 def _verdict(result: bool | int | None) -> int:
     return UNKNOWN if result is None else TRUE if result else FALSE
-
-
-def _merged(parts: list[Rows]) -> Rows:
-    """Rows of several sets that share none, rising."""
-    parts = [part for part in parts if part.len()]
-    if not parts:
-        return pl.Series([], dtype=pl.UInt32)
-    return parts[0] if len(parts) == 1 else pl.concat(parts).sort()
-
-
-def _less(rows: Rows, out: Rows) -> Rows:
-    """Rows without some of them."""
-    if not rows.len() or not out.len():
-        return rows
-    return rows.filter(~rows.is_in(out.implode()))

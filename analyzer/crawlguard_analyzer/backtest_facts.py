@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import polars as pl
 
@@ -20,34 +19,21 @@ from crawlguard.store import MemoryStore
 
 from .backtest_sight import AGENT, HOST, REFERRER, path_of, view_of
 
-ADDRESSES, AGENTS = 1 << 17, 1 << 14
-"""Addresses and User-Agents in a generation of what is remembered."""
+ADDRESSES, AGENTS = 1 << 19, 1 << 16
+"""Addresses and User-Agents that are remembered; then all are forgotten, and looked up again as they come. About 100 MB at most."""
 SHOWN = 120
 """Characters of a User-Agent that names no agent of the catalogue, where it stands for one."""
 GOLDEN = 0x9E3779B97F4A7C15
 """The factor of ``crawlguard.signals.rate.mix``."""
 NO_AGENT = "(no User-Agent)"
 
-T = TypeVar("T")
 
-
-class Agent(NamedTuple):
-    """What a User-Agent says: its mask, its keys for rates, and the name that stands for it in tables."""
+class Fact(NamedTuple):
+    """What one User-Agent or address says: its mask, its keys for rates (0 where not known), and the name that stands for it in tables."""
 
     mask: int
-    key: int
-    fingerprint: int
-    name: str
-
-
-class Address(NamedTuple):
-    """What an address says: its mask and its keys for rates, 0 where not known."""
-
-    mask: int
-    ip: int
-    subnet: int
-    asn: int
-    known: bool
+    keys: tuple[int, ...]
+    name: str = ""
 
 
 class Numbered(NamedTuple):
@@ -64,77 +50,101 @@ class Numbered(NamedTuple):
         return cls(found.to_physical(), found.unique(maintain_order=True).cast(pl.String))
 
 
-class Remembered(Generic[T]):
-    """What was made of a text, for the texts of late: two generations, so that strangers push out only each other."""
+class Known:
+    """The facts of the texts met so far, as columns: a text has a number, and each fact is found by it. ``parts``: what keys there are."""
 
-    def __init__(self, make: Callable[[str], T], size: int) -> None:
-        self._make, self._size = make, size
-        self._new: dict[str, T] = {}
-        self._old: dict[str, T] = {}
+    def __init__(self, make: Callable[[str], Fact], parts: Sequence[str], most: int) -> None:
+        self._make, self._most = make, most
+        self._parts = parts
+        self._clear()
 
-    def __call__(self, text: str) -> T:
-        """What is known of a text."""
-        found = self._new.get(text)
-        if found is None:
-            found = self._old.get(text) or self._make(text)
-            if len(self._new) >= self._size:
-                self._old, self._new = self._new, {}
-            self._new[text] = found
-        return found
+    def _clear(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._mask_numbers: dict[int, int] = {}
+        self.masks: list[int] = []
+        self.names: list[str] = []
+        self.mask = pl.Series([], dtype=pl.UInt64)
+        self.keys = {part: pl.Series([], dtype=pl.UInt64) for part in self._parts}
+
+    def numbers(self, texts: list[str]) -> pl.Series:
+        """The numbers of texts, good until the next call. ``mask`` has the number of each one's mask in ``masks``: masks may be too wide for
+        a column."""
+        if len(self._numbers) + len(texts) > self._most:
+            self._clear()
+        found = list(map(self._numbers.get, texts))
+        if None in found:
+            self._learn([text for text, number in zip(texts, found, strict=True) if number is None])
+            found = list(map(self._numbers.get, texts))
+        return pl.Series(found, dtype=pl.UInt32)
+
+    def _learn(self, texts: list[str]) -> None:
+        texts = list(dict.fromkeys(texts))
+        facts = [self._make(text) for text in texts]
+        self._numbers.update(zip(texts, range(len(self.names), len(self.names) + len(texts)), strict=True))
+        self.names += [fact.name for fact in facts]
+        masks = [self._mask_numbers.setdefault(fact.mask, len(self._mask_numbers)) for fact in facts]
+        self.masks = list(self._mask_numbers)
+        self.mask.extend(pl.Series(masks, dtype=pl.UInt64))
+        for part, keys in zip(self._parts, zip(*(fact.keys for fact in facts), strict=True), strict=True):
+            self.keys[part].extend(pl.Series(keys, dtype=pl.UInt64))
 
 
 class Facts:
     """Look-ups under one policy. Raises DataError when a database of the policy cannot be used."""
 
     def __init__(self, policy: Policy) -> None:
-        counters, once = Counters(), Once()
-        self._live = Live(policy, MemoryStore(), EventLog(Log(), Privacy(), counters, once))
+        self._live = Live(policy, MemoryStore(), EventLog(Log(), Privacy(), Counters(), Once()))
         self.ruleset = self._live.ruleset
-        self._agents = Remembered(self._agent, AGENTS)
-        self._addresses = Remembered(self._address, ADDRESSES)
+        self.agents = Known(self._agent, ("agent", "fingerprint"), AGENTS)
+        self.addresses = Known(self._address, ("known", "ip", "subnet", "asn"), ADDRESSES)
 
     def of(self, rows: pl.DataFrame) -> Shard:
-        """What the rows say."""
-        uas, ips = Numbered.of(rows["ua"]), Numbered.of(rows["ip"])
-        agents = [self._agents(ua[:MAX_UA]) for ua in uas.values.to_list()]
-        return Shard(rows, uas, ips, agents, [self._addresses(ip) for ip in ips.values.to_list()])
+        """What the rows say; good until the next call."""
+        return Shard(rows, self)
 
-    def _agent(self, ua: str) -> Agent:
-        raw = ua.encode("utf-8", "replace") or None
-        found = self._live.ruleset.user_agent(raw)
-        name = found.agent.name if found.agent else ua[:SHOWN] or NO_AGENT
-        return Agent(found.mask, found.key, int(fingerprint(view_of(ua=ua)), 16), name)
+    def _agent(self, ua: str) -> Fact:
+        found = self._live.ruleset.user_agent(ua.encode("utf-8", "replace") or None)
+        keys = found.key, int(fingerprint(view_of(ua=ua)), 16)
+        return Fact(found.mask, keys, found.agent.name if found.agent else ua[:SHOWN] or NO_AGENT)
 
-    def _address(self, ip: str) -> Address:
+    def _address(self, ip: str) -> Fact:
         packed = parse_ip(ip)
         client = self._live.facts(packed)
-        return Address(client.mask, client.ip_key, client.subnet_key, mix((1, client.asn)) if client.asn else 0, packed is not None)
+        return Fact(client.mask, (int(packed is not None), client.ip_key, client.subnet_key, mix((1, client.asn)) if client.asn else 0))
 
 
 class Shard:
-    """Some rows, and what was looked up for them."""
+    """Some rows, and what is known of them."""
 
-    def __init__(self, rows: pl.DataFrame, uas: Numbered, ips: Numbered, agents: list[Agent], addresses: list[Address]) -> None:
-        self.rows, self.uas, self.ips, self.agents, self.addresses = rows, uas, ips, agents, addresses
+    def __init__(self, rows: pl.DataFrame, facts: Facts) -> None:
+        self.rows = rows
+        self.uas, self.ips = Numbered.of(rows["ua"]), Numbered.of(rows["ip"])
+        self._facts = facts
+        self._uas = facts.agents.numbers([ua[:MAX_UA] for ua in self.uas.values.to_list()])
+        self._ips = facts.addresses.numbers(self.ips.values.to_list())
         self._read: dict[str, tuple[pl.Series, list[RequestView]]] = {}
+
+    def agent(self, number: int) -> str:
+        """The name that stands for a User-Agent, by its number in ``uas``."""
+        return self._facts.agents.names[int(self._uas[number])]
+
+    def unknown(self) -> int:
+        """How many rows are of unknown clients, whose address does not parse."""
+        known = self._facts.addresses.keys["known"].gather(self._ips)
+        return int((known == 0).any() and (known.gather(self.ips.numbers) == 0).sum())
 
     def masks(self) -> tuple[pl.Series, list[int]]:
         """For each row a number, and for each number the mask of static facts."""
-        ua_masks = list(dict.fromkeys(agent.mask for agent in self.agents))
-        ip_masks = list(dict.fromkeys(address.mask for address in self.addresses))
-        ua, ip = ({mask: n for n, mask in enumerate(masks)} for masks in (ua_masks, ip_masks))
-        by_ua = pl.Series([ua[a.mask] * len(ip) for a in self.agents], dtype=pl.UInt32).gather(self.uas.numbers)
-        by_ip = pl.Series([ip[a.mask] for a in self.addresses], dtype=pl.UInt32).gather(self.ips.numbers)
-        both = by_ua + by_ip
-        present = both.unique().sort()
-        masks = [ua_masks[n // len(ip)] | ip_masks[n % len(ip)] for n in present.to_list()]
+        uas, ips = self._facts.agents, self._facts.addresses
+        width = len(ips.masks)
+        both = uas.mask.gather(self._uas).gather(self.uas.numbers) * width + ips.mask.gather(self._ips).gather(self.ips.numbers)
+        present = both.unique()
+        masks = [uas.masks[n // width] | ips.masks[n % width] for n in present.to_list()]
         return both.replace_strict(present, pl.int_range(present.len(), dtype=pl.UInt32, eager=True)), masks
 
     def keys(self, per: Sequence[str], rows: pl.Series) -> pl.Series:
         """The keys (UInt64) under which a rate counts these rows; 0 where one is not known."""
-        parts = [
-            self._tables[part].gather((self.uas if part in ("agent", "fingerprint") else self.ips).numbers.gather(rows)) for part in per
-        ]
+        parts = [self._key(part).gather(rows) for part in per]
         if len(parts) == 1:
             return parts[0]
         key = pl.zeros(rows.len(), dtype=pl.UInt64, eager=True)
@@ -144,18 +154,11 @@ class Shard:
             known &= part != 0
         return key * known.cast(pl.UInt64)
 
-    @cached_property
-    def _tables(self) -> dict[str, pl.Series]:
-        def table(values: list[int]) -> pl.Series:
-            return pl.Series(values, dtype=pl.UInt64)
-
-        return {
-            "ip": table([a.ip for a in self.addresses]),
-            "subnet": table([a.subnet for a in self.addresses]),
-            "asn": table([a.asn for a in self.addresses]),
-            "agent": table([a.key for a in self.agents]),
-            "fingerprint": table([a.fingerprint for a in self.agents]),
-        }
+    def _key(self, part: str) -> pl.Series:
+        """The key of each row."""
+        if part in self._facts.agents.keys:
+            return self._facts.agents.keys[part].gather(self._uas).gather(self.uas.numbers)
+        return self._facts.addresses.keys[part].gather(self._ips).gather(self.ips.numbers)
 
     def read(self, what: str) -> tuple[pl.Series, list[RequestView]]:
         """What a test reads: for each row a number, and for each number a request that has this value and no other."""

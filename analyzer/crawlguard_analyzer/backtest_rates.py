@@ -7,7 +7,7 @@ makes too few requests for the burst cannot trip. Only the requests of keys that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -24,6 +24,7 @@ class Rate:
 
     def __init__(self, counts: Counts) -> None:
         self._windows = [window for _, window in counts.windows]
+        self._steps = [(window.interval, window.tolerance) for window in self._windows]
         self._hold = counts.hold
         self._names = [f"s{n}" for n in range(len(self._windows))]
         self._state = self._fresh([], [])
@@ -77,37 +78,38 @@ class Rate:
     def _one_by_one(self, rows: pl.DataFrame) -> tuple[list[int], pl.DataFrame]:
         """The requests of keys that trip, key by key, each as ``RateStore`` counts it."""
         stopped: list[int] = []
-        keys: list[int] = []
         ends: list[list[int]] = []
-        states: list[int] = []
-        hold, windows = self._hold, [(n, w.interval, w.tolerance) for n, w in enumerate(self._windows)]
-        for key, row, now, *begin in rows.select("key", "row", "now", *self._names).iter_rows():
-            if not keys or keys[-1] != key:
-                keys.append(key)
-                states = begin
-                ends.append(states)
-            waiting = []
-            for n, interval, tolerance in windows:
-                state = states[n]
-                if state < 0:
-                    if now < -state:
-                        waiting.append(n)
-                        continue
-                    states[n] = state = now
-                if (max(now, state)) + interval - now > tolerance:
-                    waiting.append(n)
-            if not waiting:
-                for n, interval, _ in windows:
-                    states[n] = (max(now, states[n])) + interval
-                continue
-            stopped.append(row)
-            if hold:
-                for n in waiting:
-                    if states[n] >= 0:
-                        states[n] = -(now + hold)
-        return stopped, self._fresh(keys, list(zip(*ends, strict=True)))
+        for part in rows.select("k", "row", "now", *self._names).partition_by("k", include_key=False, maintain_order=True):
+            states = list(part.row(0)[2:])
+            requests = zip(part["row"].to_list(), part["now"].to_list(), strict=True)
+            stopped += [row for row, now in requests if self._stops(states, now)]
+            ends.append(states)
+        keys = rows["key"].unique(maintain_order=True)
+        return stopped, self._fresh(keys, [list(column) for column in zip(*ends, strict=True)])
 
-    def _fresh(self, keys: object, states: list[object]) -> pl.DataFrame:
+    def _stops(self, states: list[int], now: int) -> bool:
+        """One request: whether any window stops it. Only when none does it counts, in all; else those that do start their penalty."""
+        waiting = []
+        for n, (interval, tolerance) in enumerate(self._steps):
+            state = states[n]
+            if now < -state:
+                waiting.append(n)
+                continue
+            if state < now:  # passed, held or not
+                states[n] = state = now
+            if state + interval - now > tolerance:
+                waiting.append(n)
+        if not waiting:
+            for n, (interval, _) in enumerate(self._steps):
+                states[n] += interval
+            return False
+        if self._hold:
+            for n in waiting:
+                if states[n] >= 0:
+                    states[n] = -(now + self._hold)
+        return True
+
+    def _fresh(self, keys: object, states: Sequence[object]) -> pl.DataFrame:
         columns = dict(zip(self._names, states or [[]] * len(self._names), strict=True))
         return pl.DataFrame({"key": keys, **columns}, schema={"key": pl.UInt64, **dict.fromkeys(self._names, pl.Int64)})
 

@@ -75,7 +75,7 @@ class Tally:
         self._first = first if self._first is None else min(first, self._first)
         self._last = last if self._last is None else max(last, self._last)
         for number, count in shard.uas.numbers.gather(rows).value_counts().iter_rows():
-            self._agents[shard.agents[number].name] += count
+            self._agents[shard.agent(number)] += count
         if len(self._agents) > 2 * NAMES:
             self._agents = Counter(dict(self._agents.most_common(NAMES)))
         ips = shard.ips.numbers.gather(rows)

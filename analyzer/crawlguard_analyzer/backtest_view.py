@@ -134,9 +134,8 @@ def _details(told: Told, *, refuses: bool) -> Iterator[str]:
 
 
 def _doubts(outcome: Outcome) -> Iterator[str]:
-    lines: list[str] = []
-    for one in outcome.unjudged:
-        lines.append(f"{plain(one.rule)}: {'cannot be judged' if one.never else 'judged in part'}: {plain(one.why)}")
+    judged = {True: "cannot be judged", False: "judged in part"}
+    lines = [f"{plain(one.rule)}: {judged[one.never]}: {plain(one.why)}" for one in outcome.unjudged]
     if outcome.unknown_clients:
         told = count(outcome.unknown_clients, "request")
         lines.append(f"{told} from what is no address: rules about addresses and rates do not see them")
