@@ -1,51 +1,97 @@
 """Many clients that behave as one: too few requests each to tell, but together they lack what as many people would have left behind.
 
-Clients are looked at together by subnet, by system (where an ASN database says), and in clouds by the wider network too. Who stands out
-as a person is counted among them, so that a provider's customers speak for each other; and is never called a member.
+Clients are looked at together by KEYS. Who stands out as a person is counted among them, so that a provider's customers, and the people
+whose browser a crawler claims, speak for each other; and whoever shows a trace of a person is never called a member.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import polars as pl
 
 from .classify import Weights
 from .features import Site, features
 
-MEMBERS = 3
-"""Clients that make a group."""
 VOICE = 20
 """Requests with which one client can count in its group: a swarm is many, not one that is loud."""
 
-_COUNTED = ("documents", "asked", "assets", "styles", "referred", "favicons", "robots")
+
+PEOPLE = 2
+"""A group that holds more clients that stand out as people is no swarm, however many others it has: a crawler may take any browser's
+name, and people with that browser must not pay for it."""
+
+
+OLD = 1
+"""Years after which a browser's User-Agent may be the mark of a swarm: that of a current one is everybody's."""
+
+
+class Key(NamedTuple):
+    """By what clients are looked at together; ``members`` and ``subnets``: how many of them make a group."""
+
+    name: str
+    value: pl.Expr
+    members: int = 3
+    subnets: int = 1
+
+
+_BY_HUNDREDS = pl.col("client").str.extract(r"^([0-9]+\.[0-9]+)\.") + ".0.0/16"
+KEYS = (
+    Key("subnet", pl.col("subnet")),
+    Key("wide", pl.when(pl.col("cloud") > 0).then(_BY_HUNDREDS)),  # a rented swarm has addresses all over its cloud
+    Key("system", pl.when(pl.col("asn").is_not_null()).then("AS" + pl.col("asn").cast(pl.String))),
+    Key("look", pl.when((pl.col("ancient") >= OLD) | (pl.col("impossible") > 0)).then(pl.col("ua")), members=20, subnets=10),
+)
+
+# How far each habit of people shows: a page with ten assets shows it as well as one with two (as ``features.site_of`` counts).
+_SHOWN = {
+    "assets": pl.min_horizontal("assets", "asked"),
+    "styles": pl.min_horizontal("styles", "asked"),
+    "referred": pl.min_horizontal("referred", "asked"),
+    "favicons": pl.col("favicons").clip(upper_bound=1),
+    "robots": pl.col("robots"),
+    "documents": pl.col("documents"),
+    "asked": pl.col("asked"),
+}
 _SHARES = ("published", "near", "cloud", "exit")
 
 
 def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
     """The scored and classed clients, with ``swarm`` (its name, null for none) and the class "swarm" for members."""
-    wide = pl.when(pl.col("cloud") > 0).then(pl.col("client").str.extract(r"^([0-9]+\.[0-9]+)\.") + ".0.0/16")
-    keyed = clients.with_columns(wide.alias("wide"), ("AS" + pl.col("asn").cast(pl.String)).alias("system"))
+    keyed = clients.with_columns(key.value.alias(f"_{key.name}") for key in KEYS)
     unnamed = keyed.filter(pl.col("agent").is_null())
-    found = pl.concat([_groups(unnamed, key, site, weights) for key in ("subnet", "wide", "system")])
-    for key in ("subnet", "wide", "system"):
-        keyed = keyed.join(found.rename({"swarm": key, "swarm_score": f"{key}_swarm"}), on=key, how="left")
-    named = pl.coalesce(pl.when(pl.col(f"{key}_swarm").is_not_null()).then(pl.col(key)) for key in ("subnet", "wide", "system"))
-    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & (pl.col("favicons") == 0) & (pl.col("referred") == 0)
-    return keyed.with_columns(pl.when(member).then(named).alias("swarm")).with_columns(
-        pl.when(pl.col("swarm").is_not_null()).then(pl.lit("swarm")).otherwise(pl.col("class")).alias("class")
+    bare = pl.all_horizontal(pl.col(name) == 0 for name in ("styles", "favicons", "referred"))
+    # Images alone, without a page, are also what mail providers fetch for their readers.
+    quiet = bare & ((pl.col("assets") == 0) | ((pl.col("cloud") > 0) & (pl.col("asked") > 0)))
+    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & quiet
+    found = [pl.col(f"_{key.name}").is_in(_swarms(unnamed, key, site, weights).implode()) for key in KEYS]
+    names = [pl.when(hit).then(pl.col(f"_{key.name}")) for hit, key in zip(found, KEYS, strict=True)]
+    return (
+        keyed.with_columns(pl.when(member).then(pl.coalesce(names)).alias("swarm"))
+        .with_columns(pl.when(pl.col("swarm").is_not_null()).then(pl.lit("swarm")).otherwise(pl.col("class")).alias("class"))
+        .drop(f"_{key.name}" for key in KEYS)
     )
 
 
-def _groups(clients: pl.DataFrame, key: str, site: Site, weights: Weights) -> pl.DataFrame:
-    """The groups by a key that are swarms, with their score."""
+def _swarms(clients: pl.DataFrame, key: Key, site: Site, weights: Weights) -> pl.Series:
+    """The groups by a key that are swarms."""
     voice = (VOICE / pl.col("requests")).clip(upper_bound=1.0)
-    sums = (
-        clients.filter(pl.col(key).is_not_null())
-        .group_by(pl.col(key).alias("swarm"))
-        .agg(pl.len().alias("clients"), *((pl.col(n) * voice).sum() for n in _COUNTED), *(pl.col(n).mean() for n in _SHARES))
-        .filter(pl.col("clients") >= MEMBERS)
+    groups = (
+        clients.filter(pl.col(f"_{key.name}").is_not_null())
+        .select(
+            pl.col(f"_{key.name}").alias("swarm"),
+            pl.col("subnet").hash().alias("subnets"),
+            (pl.col("class") == "person").alias("people"),
+            *((shown * voice).alias(name) for name, shown in _SHOWN.items()),
+            *(pl.col(name).cast(pl.Float64) for name in _SHARES),
+        )
+        .group_by("swarm")
+        .agg(
+            pl.len().alias("clients"), pl.col("subnets").n_unique(), pl.col("people").sum(), pl.col(*_SHOWN).sum(), pl.col(*_SHARES).mean()
+        )
+        .filter((pl.col("clients") >= key.members) & (pl.col("subnets") >= key.subnets) & (pl.col("people") <= PEOPLE))
+        .with_columns(pl.col("near") > 0.5, pl.col("published") > 0.5)
     )
-    near, published = pl.col("near") > 0.5, pl.col("published") > 0.5
-    sums = sums.with_columns(near & ~published, published)
-    asked = [f for f in features(site) if f.name in weights.swarm]
-    points = [weights.swarm[f.name].of(f.value.cast(pl.Float64).fill_nan(None)) for f in asked]
-    return sums.select("swarm", pl.sum_horizontal(points).alias("swarm_score")).filter(pl.col("swarm_score") >= weights.swarm_threshold)
+    asked = [feature for feature in features(site) if feature.name in weights.swarm]
+    points = [weights.swarm[feature.name].of(feature.value.cast(pl.Float64).fill_nan(None)) for feature in asked]
+    return groups.filter(pl.sum_horizontal(points) >= weights.swarm_threshold)["swarm"]
