@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import polars as pl
 import pytest
-from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, merge, rollup
+from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, Clients, distinct, merge, rollup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,15 +23,24 @@ TARGETS = (
     "/deep/er/",
     "/img.PNG",
     "/a.css.html",
+    "/feed/",
+    "/blog/rss.xml?a",
+    "/sitemap.xml",
+    "/xindex.xml",
+    "/all.atom",
+    "/buzzfeed",
 )
 STYLES = ("css", "js", "mjs", "woff", "woff2")
-ASSETS = (*STYLES, "ico", "png")
+IMAGES = ("ico", "png")
+ASSETS = (*STYLES, *IMAGES)
+FEEDS = ("/feed/", "/blog/rss.xml", "/all.atom")
 REQUEST = st.fixed_dictionaries(
     {
         "time": st.integers(20_000 * DAY - 400, 20_000 * DAY + 2000),
         "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "k-1"]),
         "method": st.sampled_from(["GET", "GET", "HEAD", "POST", "\\x16"]),
         "target": st.sampled_from(TARGETS),
+        "protocol": st.sampled_from(["HTTP/1.0", "HTTP/1.1", "HTTP/2.0", ""]),
         "status": st.sampled_from([200, 301, 304, 403, 404, 500, 101]),
         "bytes": st.integers(-1, 5000),
         "referrer": st.sampled_from(["-", "", "https://example.org/"]),
@@ -43,6 +52,7 @@ TYPES = {
     "ip": pl.String,
     "method": pl.String,
     "target": pl.String,
+    "protocol": pl.String,
     "status": pl.Int16,
     "bytes": pl.Int64,
     "referrer": pl.String,
@@ -71,13 +81,21 @@ def _plain(found: list[dict[str, Any]]) -> dict[str, Any]:
     hours = 0
     for time in times:
         hours |= 1 << (time // 3600 % 24)
+    agents = Counter(r["ua"] for r in found)
+    most = max(agents.values())
     return {
+        "ua": min(ua for ua, count in agents.items() if count == most),
+        "ua_requests": most,
         "first": times[0],
         "last": times[-1],
         "requests": len(found),
         "documents": len(documents),
         "assets": len(found) - len(documents),
         "styles": sum(s in STYLES for s in suffixes),
+        "images": sum(s in IMAGES for s in suffixes),
+        "feeds": sum(p in FEEDS for p in paths),
+        "http10": sum(r["protocol"] == "HTTP/1.0" for r in found),
+        "http11": sum(r["protocol"] == "HTTP/1.1" for r in found),
         "referred": sum(r["referrer"] not in ("", "-") for r in documents),
         "queries": sum("?" in r["target"] for r in found),
         "ok": sum(200 <= r["status"] < 300 for r in found),
@@ -107,7 +125,7 @@ def told(rows: pl.DataFrame) -> dict[tuple[int, str], dict[str, Any]]:
     counted = rows.with_columns(
         distinct("paths", PATHS).cast(pl.Int64).alias("targets"), distinct("uas", AGENTS).cast(pl.Int64).alias("agents")
     )
-    return {(row.pop("day"), row.pop("ip")): row for row in counted.drop("paths", "uas", "ua").to_dicts()}
+    return {(row.pop("day"), row.pop("ip")): row for row in counted.drop("paths", "uas").to_dicts()}
 
 
 @settings(max_examples=150, deadline=None)
@@ -125,14 +143,42 @@ def test_shards_merge_to_the_whole_in_any_order(requests: list[dict[str, Any]], 
     ends = [0, *sorted(cuts), len(requests)]
     shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise(ends)]
     whole = rollup(frame(requests))
-    bursts = [f"burst_{w}" for w in WINDOWS]  # those inside one shard
+    bursts = [f"burst_{w}" for w in WINDOWS]  # those inside one shard, as the User-Agent of the most requests
     rnd.shuffle(shards)
     merged = merge(shards)
-    assert merged.drop(*bursts, "ua").equals(whole.drop(*bursts, "ua"))
+    assert merged.drop(*bursts, "ua", "ua_requests").equals(whole.drop(*bursts, "ua", "ua_requests"))
     assert merge([merge(shards[:2]), merge(shards[2:])]).equals(merged)
-    for name in bursts:
+    for name in (*bursts, "ua_requests"):
         assert (merged[name] <= whole[name]).all()
         assert (merged[name] * len(shards) >= whole[name]).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(REQUEST, max_size=40), st.lists(st.integers(0, 40), max_size=3))
+def test_chunks_that_are_marked_and_rolled_up_later_are_the_whole(requests: list[dict[str, Any]], cuts: list[int]) -> None:
+    ends = [0, *sorted(cuts), len(requests)]
+    clients = Clients()
+    rolled = clients.fold([clients.mark(frame(requests[a:b])) for a, b in itertools.pairwise(ends)])
+    assert clients.merge([rolled]).equals(clients(frame(requests)))
+
+
+def test_more_requests_than_are_rolled_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a"}
+    rows = frame([{**request, "target": f"/{n % 7}", "ip": f"10.0.0.{n % 3}", "time": 50 * DAY + 40 * n} for n in range(100)])
+    whole, clients = rollup(rows), Clients()
+    monkeypatch.setattr("crawlguard_analyzer.rollup.MOST_ROWS", 17)
+    monkeypatch.setattr("crawlguard_analyzer.rollup._FIELD", 18)
+    mixed = ("burst_10", "burst_60", "ua_requests")
+    assert rollup(rows).drop(mixed).equals(whole.drop(mixed))
+    folded = clients.merge([clients.fold([clients.mark(rows[:5]), clients.mark(rows[5:6]), clients.mark(rows[6:])])])
+    assert folded.drop(mixed).equals(whole.drop(mixed))
+
+
+def test_a_log_of_a_lifetime_by_many_addresses() -> None:
+    """More days times addresses than a packed number has room for, with times before 1970."""
+    request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a", "target": "/"}
+    requests = [{**request, "ip": f"host-{n % 5000}", "time": (n * 7919 % 40_000 - 9000) * DAY + n % DAY} for n in range(10_000)]
+    assert told(rollup(frame(requests))) == plain(requests)
 
 
 def test_nothing_becomes_nothing() -> None:
@@ -141,7 +187,7 @@ def test_nothing_becomes_nothing() -> None:
 
 @pytest.mark.parametrize("number", [1, PATHS - 1, PATHS, PATHS + 1, 1000, 100_000])
 def test_distinct_paths_are_counted_within_the_sketchs_error(number: int) -> None:
-    request = {"time": 0, "ip": "a", "method": "GET", "status": 200, "bytes": 1, "referrer": "", "ua": "a"}
+    request = {"time": 0, "ip": "a", "method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a"}
     rows = rollup(frame([{**request, "target": f"/{n}"} for n in range(number)]))
     (found,) = rows.select(distinct("paths", PATHS)).to_series()
     assert found == number if number < PATHS else found == pytest.approx(number, rel=0.4)  # three standard errors of 13%
