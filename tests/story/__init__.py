@@ -29,19 +29,18 @@ class Story:
     def __init__(self, directory: Path) -> None:
         self.directory, self.port = directory, free_port()
         build(directory / "site")
-        (directory / "visitors").mkdir()
 
     def unguarded(self) -> Path:
         """Everybody visits the site as nginx serves it. The access log."""
         with nginx(self.directory / "nginx", self.directory / "site", self.port) as log:
-            visit(self.port, self.directory / "visitors")
+            visit(self.port, self.directory / "first")
         return log
 
     def guarded(self, policy: Path) -> tuple[Path, Path]:
         """Everybody comes again, for fewer pages, and the site is guarded. The access log, which goes on, and the decision log."""
         home, site = self.directory / "nginx", self.directory / "site"
         with guarded(home, site, policy) as decisions, nginx(home, site, self.port, in_front=True) as log:
-            visit(self.port, self.directory / "visitors", pages=2)
+            visit(self.port, self.directory / "second", pages=2)
         return log, decisions
 
 

@@ -74,8 +74,7 @@ CURLS: dict[Visitor, Curl] = {
 WGET = Visitor("wget -r", TOOL, ("127.20.0.1",))
 SCRAPY = Visitor("scrapy", TOOL, ("127.21.0.1",))
 HTTRACK = Visitor("httrack", TOOL, ("127.22.0.1",))
-HIDDEN_SCRAPY = Visitor("scrapy as Chrome", CRAWLER, ("127.23.0.1",))
-HIDDEN_WGET = Visitor("wget -r as Chrome, pages alone", CRAWLER, ("127.24.0.1",))
+HIDDEN_WGET = Visitor("wget -r as Chrome, pages alone", CRAWLER, ("127.23.0.1",))
 THE_SWARM = Visitor("curl as Chrome", SWARM, tuple(f"127.80.{net}.{host}" for net in range(8) for host in range(1, 31)))
 SWARM_EACH = 3
 CHROMIUMS = tuple(Visitor(f"Chromium {n}", PERSON, (f"127.{40 + n}.7.9",)) for n in range(1, 9))
@@ -83,17 +82,19 @@ FIREFOXES = tuple(Visitor(f"Firefox {n}", PERSON, (f"127.{60 + n}.7.9",)) for n 
 LYNX = Visitor("lynx", PERSON, ("127.70.7.9",))
 W3M = Visitor("w3m", PERSON, ("127.71.7.9",))
 
-ALL = (*CURLS, WGET, SCRAPY, HTTRACK, HIDDEN_SCRAPY, HIDDEN_WGET, THE_SWARM, *CHROMIUMS, *FIREFOXES, LYNX, W3M)
+ALL = (*CURLS, WGET, SCRAPY, HTTRACK, HIDDEN_WGET, THE_SWARM, *CHROMIUMS, *FIREFOXES, LYNX, W3M)
 PEOPLE = tuple(visitor for visitor in ALL if visitor.kind == PERSON)
 RELAYED = (*PEOPLE, HTTRACK)
 """Those whose programs cannot choose an address."""
 
 
 def visit(port: int, home: Path, pages: int = PAGES) -> None:
-    """Send everybody to the site on a port, machines and people at the same time, and return when all have gone. A person looks at ``pages`` pages.
+    """Send everybody to the site on a port, machines and people at the same time, and return when all have gone.
 
+    ``home``: a directory to be made for what they leave behind. ``pages``: how many a person looks at.
     Raises VisitorError or BrowserError when a program is not installed or does not do its part.
     """
+    home.mkdir()
     url, chrome = f"http://127.0.0.1:{port}", chrome_name(_found("chromium"))
     with relays([visitor.addresses[0] for visitor in RELAYED], port) as ports, ThreadPoolExecutor(AT_ONCE) as pool:
         ways = {visitor: ports[visitor.addresses[0]] for visitor in RELAYED}
@@ -106,8 +107,7 @@ def visit(port: int, home: Path, pages: int = PAGES) -> None:
 def _machines(url: str, chrome: str, home: Path, ways: Mapping[Visitor, int]) -> Iterator[list[str]]:
     """The command lines of all machines, the long ones first."""
     spider = [sys.executable, "-m", "scrapy", "runspider", str(Path(__file__).with_name("spider.py")), "-a", f"start={url}/"]
-    for visitor, own in ((SCRAPY, ["-s", "ROBOTSTXT_OBEY=1"]), (HIDDEN_SCRAPY, ["-s", f"USER_AGENT={chrome}"])):
-        yield [*spider, "-s", "TELNETCONSOLE_ENABLED=0", "-s", f"DOWNLOAD_BIND_ADDRESS={visitor.addresses[0]}", *own]
+    yield [*spider, "-s", "ROBOTSTXT_OBEY=1", "-s", f"DOWNLOAD_BIND_ADDRESS={SCRAPY.addresses[0]}", "-s", "TELNETCONSOLE_ENABLED=0"]
     # HTTrack's limits are made for strangers' sites: with them it asks once a second here.
     mirror = ["-O", str(home / "httrack"), "-q", "-I0", "-C0", "-%!", "-%c0", "-A100000000"]
     yield [_found("httrack"), f"http://127.0.0.1:{ways[HTTRACK]}/", *mirror]
