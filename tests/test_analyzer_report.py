@@ -8,8 +8,9 @@ from datetime import date
 
 import polars as pl
 import pytest
-from crawlguard_analyzer import analysis as module
-from crawlguard_analyzer.analysis import CLASSES, Analysis, Totals
+from crawlguard_analyzer import tables as module
+from crawlguard_analyzer.analysis import Analysis, Totals
+from crawlguard_analyzer.tables import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def test_the_curve_counts_who_reaches_each_threshold(month: Analysis) -> None:
 @given(st.lists(st.one_of(st.none(), st.floats(-20, 40), st.just(float("nan"))), max_size=30), st.none() | st.floats(-30, 60))
 def test_any_scores_make_a_curve(scores: list[float | None], threshold: float | None) -> None:
     clients = tables(kinds=(KINDS[1]._replace(clients=max(len(scores), 1)),), days=1)[0].head(len(scores))
-    curve = module._curve(clients.with_columns(pl.Series("score", scores, pl.Float64)), threshold)
+    curve = module.curve(clients.with_columns(pl.Series("score", scores, pl.Float64)), threshold)
     assert curve["clients"][0] in (len(scores), len([s for s in scores if (s or 0.0) >= curve["threshold"][0]]))
     assert curve["clients"].is_sorted(descending=True)
     assert threshold is None or threshold in curve["threshold"].to_list()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from crawlguard_analyzer import cli_report
+from crawlguard_analyzer.analyze import analyse
 
 from .analyzer_report_sample import analysis
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from crawlguard_analyzer import analysis as module
-from crawlguard_analyzer.analysis import CLASSES
+from crawlguard_analyzer import tables as module
 from crawlguard_analyzer.report.html import POLICY, page
 from crawlguard_analyzer.report.markup import EMPTY, Markup, el, join
 from crawlguard_analyzer.report.style import CSS
 from crawlguard_analyzer.report.svg import bar_days, curve, scale, share_bar, spark, stacked_days
+from crawlguard_analyzer.tables import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from crawlguard import __version__
 
-from ..analysis import UNDECLARED, Analysis
+from ..analysis import Analysis
+from ..tables import UNDECLARED
 from .markup import Markup, el, join
 from .sections import sections
 from .style import CSS

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from ..analysis import CLASSES, UNDECLARED, Analysis
+from ..analysis import Analysis
+from ..tables import CLASSES, UNDECLARED
 from .terminal import wrapped
 from .words import NAMES, NEXT, acted, count, moment, obedience, percent, plain, reason, several, size
 

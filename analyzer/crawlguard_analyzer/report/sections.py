@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from ..analysis import CLASSES, Analysis
+from ..analysis import Analysis
+from ..tables import CLASSES
 from .cells import ROWS, Column, Row, both, legend, name_of, stroke, sub, table_of
 from .markup import Content, Markup, el, join
 from .svg import bar_days, curve, share_bar, spark, stacked_days, swatch

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import click
 import polars as pl
 
-from ..analysis import CLASSES, UNDECLARED, Analysis
+from ..analysis import Analysis
+from ..tables import CLASSES, UNDECLARED
 from .words import NAMES, NEXT, acted, buckets, count, in_short, moment, obedience, percent, period, plain, reasons, short, size
 
 ROWS = 8

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..analysis import UNDECLARED, Analysis, Totals
+from ..analysis import Analysis, Totals
+from ..tables import UNDECLARED
 
 MOST = 300
 """Characters of a log's text that are shown."""
@@ -48,9 +49,9 @@ REASONS = {
     "unstyled": "images but hardly any styles, where its pages need {:,.0f}",
     "unreferred": "hardly any referrers, where links would leave {:,.0f}",
     "faceless": "no favicon",
-    "breadth": "{:,.0f} times as many different pages a day as is much here",
-    "volume": "{:,.0f} times as many pages a day as is much here",
-    "pace": "{:,.1f} times as many pages in a minute as is much here",
+    "breadth": "different pages a day: {:,.0f} times what is much here",
+    "volume": "pages a day: {:,.0f} times what is much here",
+    "pace": "pages in a minute: {:,.0f} times what is much here",
     "trickle": "{:,.0f} different pages, mostly one at a time",
     "tireless": "active in {:.0f} hours of a day",
     "sleepless": "seen at {:.0f} hours of the clock",
