@@ -15,6 +15,7 @@ from crawlguard.client_ip import PRIVATE, parse_ip
 from crawlguard.ipdb import AddressTable, build_table
 from crawlguard.policy.model import Network, Policy
 from crawlguard.policy.ruleset import AddressSet
+from crawlguard.policy.terms import FIRST_BIT
 from crawlguard.signals.ua import MAX_UA, Agent, UserAgentIndex
 
 PEOPLES = frozenset(("user-fetch", "agent-browser", "coding-agent"))
@@ -27,7 +28,8 @@ STALE = 365
 """Days between a list's date and a visit from which on the list does not prove a name false. ChatGPT-User lost half of its prefixes
 in four months, so what is near a published range is not called false either; see ``identity``."""
 
-_SHIFTS = {"published": 0, "near": 1, "cloud": 2, "exit": 3, "private": 4}
+_FIRST = FIRST_BIT.bit_length() - 1  # those below say what a table does not know
+_SHIFTS = {kind: _FIRST + n for n, kind in enumerate(("published", "near", "cloud", "exit", "private"))}
 KINDS = tuple(_SHIFTS)
 """What an address may be: in a crawler's published network (see CRAWLING), in the /24 or /48 of one, in a cloud or with a hosting
 company, an exit that many people share, not a public address at all."""
@@ -149,7 +151,7 @@ def _sets(agents: Iterable[Agent], networks: dict[str, Network]) -> tuple[list[A
     verifiable = {agent.operator for agent in agents}
     for operator, found in _published(networks).items():
         if operator in verifiable:
-            bit = 1 << len(sets)
+            bit = 1 << (_FIRST + len(sets))
             cidrs = _cidrs(found)
             sets += [AddressSet(bit, cidrs), AddressSet(bit << 1, _widened(cidrs, 16, 32))]
             own[operator] = (bit, bit << 1)

@@ -68,10 +68,10 @@ def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     found = features(site)
     judged = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
     names = [name for feature in found for name in (feature.name, f"{feature.name}_points")]
-    return swarms(judged, site, context.weights).sort("requests", "client", descending=[True, False]).select(
+    return swarms(judged, site, context.weights).select(
         "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes",
         "first", "last", "days", "subnet", "asn", "country", "ua", *names,
-    )  # fmt: skip
+    ).sort("requests", "client", descending=[True, False])  # fmt: skip
 
 
 def site(rollup: pl.DataFrame, context: Context) -> Site:

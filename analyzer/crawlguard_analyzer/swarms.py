@@ -39,7 +39,7 @@ _BY_HUNDREDS = pl.col("client").str.extract(r"^([0-9]+\.[0-9]+)\.") + ".0.0/16"
 KEYS = (
     Key("subnet", pl.col("subnet")),
     Key("wide", pl.when(pl.col("cloud") > 0).then(_BY_HUNDREDS)),  # a rented swarm has addresses all over its cloud
-    Key("system", pl.when(pl.col("asn").is_not_null()).then("AS" + pl.col("asn").cast(pl.String))),
+    Key("system", pl.when(pl.col("cloud") > 0).then("AS" + pl.col("asn").cast(pl.String))),
     Key("look", pl.when((pl.col("ancient") >= OLD) | (pl.col("impossible") > 0)).then(pl.col("ua")), members=20, subnets=10),
 )
 
