@@ -25,7 +25,7 @@ from crawlguard_analyzer.tables import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .analyzer_report_sample import HOSTILE, Kind, analysis, hostile
+from .analyzer_report_sample import HOSTILE, KINDS, Kind, analysis, hostile
 
 ELEMENTS = frozenset(
     [
@@ -267,6 +267,13 @@ def test_an_empty_log_has_a_page() -> None:
     text = " ".join(assert_harmless(page(analysis(kinds=(), guarded=False))).texts)
     assert "The log holds no request." in text
     assert "What the guard did" not in text
+
+
+def test_a_class_that_is_new_to_the_page_does_not_break_it() -> None:
+    month = analysis(kinds=KINDS[:1], days=3)
+    alien = pl.lit("alien").alias("class")
+    new = replace(month, clients=month.clients.with_columns(alien), days=month.days.with_columns(alien))
+    assert "alien" in " ".join(assert_harmless(page(new)).texts)
 
 
 # ---- what it is made of

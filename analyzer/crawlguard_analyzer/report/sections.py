@@ -57,9 +57,9 @@ def _load(analysis: Analysis) -> list[Markup]:
 
 def _days(analysis: Analysis) -> list[Markup]:
     days = analysis.every_day()
-    if not days:
-        return []
     by_class = {name: counts for name in CLASSES if any(counts := analysis.by_day(name))}
+    if not by_class:
+        return []
     sums = [sum(column) for column in zip(*by_class.values(), strict=True)]
     most = max(range(len(days)), key=sums.__getitem__)
     width = bar_days(len(days))
@@ -77,6 +77,7 @@ def _days(analysis: Analysis) -> list[Markup]:
 
 
 _MOST_DAYS = 124
+"""Days of the chart in numbers, the last ones."""
 
 
 def _agents(analysis: Analysis) -> list[Markup]:
@@ -102,14 +103,14 @@ def _agents(analysis: Analysis) -> list[Markup]:
         *([Column("robots.txt", robots, "why")] if looked else []),
         Column("per day", lambda row: spark(analysis.trend("agent", row["agent"])), "opt"),
     )  # fmt: skip
-    legend = (
+    signs = (
         ("c-declared", "from its operator's published addresses"),
         ("c-tool", "not to be verified"),
         ("c-spoofed", "from elsewhere: a false name"),
     )
     return [
         el("p", "Crawlers, tools, feed readers and monitors by the name that they give, whether it is theirs, and how they keep to robots.txt where that was looked at."),
-        el("ul", (el("li", swatch(style), what) for style, what in legend), class_="legend"),
+        el("ul", (el("li", swatch(style), what) for style, what in signs), class_="legend"),
         table_of("Agents by requests", columns, table, whole=analysis.heights()["agents"]),
     ] if table.height else []  # fmt: skip
 
