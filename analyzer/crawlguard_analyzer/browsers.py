@@ -21,11 +21,16 @@ _FIREFOX = (
 )  # fmt: skip
 BUILDS = 120
 """How far a Chromium's build may lie off the line between the known ones. No real browser of the corpora lies further off than 60."""
+_TEXT = r"(?i)^(?:lynx|e?links|w3m|dillo|netrik|retawq|edbrowse|netsurf|ibrowse|emacs)\b|NetSurf/|Dillo/"
+"""Browsers that load no styles, no icons and hardly an image: what is absent tells nothing about the people who use them."""
+_ROBOT = r"(?i)[a-z]bot\b|\bbot\b|crawler|spider\b"
+_BRANDED = r"MSIE|Firefox/"
+"""Toolbars and people wrote addresses into these browsers' names; elsewhere it is the mark of a program."""
 _EPOCH = date(1970, 1, 1)
 
 
 def kinds(uas: pl.Series) -> pl.DataFrame:
-    """For each User-Agent: ua, ``kind`` ("none", "robot", "browser", "other"), ``impossible`` (no browser says this), and ``released``,
+    """For each User-Agent: ua, ``kind`` ("none", "text", "robot", "browser", "other"), ``impossible`` (no browser says this), and ``released``,
     when its version came out (epoch seconds, null when unknown)."""
     frame = pl.DataFrame({"ua": uas}).with_columns(pl.col("ua").str.slice(0, MAX_UA).alias("cut"))
     cut = pl.col("cut")
@@ -36,10 +41,12 @@ def kinds(uas: pl.Series) -> pl.DataFrame:
     )
     built = _between("major", [(major, build) for major, build, _ in _CHROME])
     off = (pl.col("build") > 0) & ((pl.col("build") - built).abs() > BUILDS)
+    robot = cut.str.contains(_ROBOT) & ~cut.str.contains(r"(?i)cubot") | cut.str.contains(r"(?i)https?://") & ~cut.str.contains(_BRANDED)
     return frame.select(
         "ua",
         pl.when(cut.str.strip_chars() == "").then(pl.lit("none"))
-        .when(cut.str.contains(r"(?i)[a-z]bot\b|\bbot\b|crawler|spider\b|\+?https?://") & ~cut.str.contains(r"(?i)cubot")).then(pl.lit("robot"))
+        .when(cut.str.contains(_TEXT)).then(pl.lit("text"))
+        .when(robot).then(pl.lit("robot"))
         .when(cut.str.contains(r"^(?:Mozilla/[0-9]|Opera/[0-9])")).then(pl.lit("browser"))
         .otherwise(pl.lit("other")).alias("kind"),
         (off | (pl.col("minor") > 0) & (pl.col("major") >= 61) | cut.str.contains("Windows NT 1[1-9]|Windows NT[.]")).fill_null(False).alias("impossible"),

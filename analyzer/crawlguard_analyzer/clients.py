@@ -23,10 +23,8 @@ from .swarms import swarms
 
 CLIENTS_VERSION = 1
 
-OPTIONAL = ("http10", "http11", "images", "feeds")
-_SUMS = tuple(
-    name for name in SCHEMA if name not in ("day", "ip", "ua", "first", "last", "hours", "paths", "uas") and not name.startswith("burst")
-)
+_NOT_SUMS = ("day", "ip", "ua", "ua_requests", "first", "last", "burst_10", "burst_60", "hours", "paths", "uas")
+_SUMS = tuple(name for name in SCHEMA if name not in _NOT_SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,8 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     key = rollup["ip"].cast(pl.Categorical(pl.Categories.random())).to_physical().alias("key")
     hours = pl.col("hours").bitwise_count_ones()
     order = pl.int_range(pl.len(), dtype=pl.Int64)
-    missing = {name: pl.lit(0, pl.Int64) for name in OPTIONAL if name not in rollup.columns}
     daily = rollup.select(
-        key, "first", "last", "burst_10", "burst_60", "hours", *(name for name in _SUMS if name not in missing),
+        key, "first", "last", "burst_10", "burst_60", "hours", *_SUMS,
         hours.cast(pl.Int64).alias("active"),
         (pl.col("requests") * HIGH + HIGH - 1 - order).alias("busiest"),
     )  # fmt: skip
@@ -109,7 +106,7 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
         pl.col("first").min(),
         pl.col("last", "burst_10", "burst_60", "busiest").max(),
         pl.len().cast(pl.Int32).alias("days"),
-        pl.col(*(name for name in _SUMS if name not in missing)).sum(),
+        pl.col(*_SUMS).sum(),
         pl.col("active").sum().alias("cells"),
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),
     )
@@ -120,7 +117,6 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
             rollup["ua"].gather(rows).alias("ua"),
             (pl.col("cells") / pl.col("days")).alias("hours_active"),
             pl.lit(1).alias("clients"),
-            **missing,
         )
         .join(_distinct(key, rollup["paths"], PATHS), on="key")
         .join(_distinct(key, rollup["uas"], AGENTS).rename({"distinct": "names"}), on="key")

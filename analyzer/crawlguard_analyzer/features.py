@@ -92,6 +92,7 @@ class Feature(NamedTuple):
 def features(site: Site) -> tuple[Feature, ...]:
     """All features for clients of this site: expressions over the columns of ``clients.described``."""
     documents, requests, assets = pl.col("documents"), pl.col("requests"), pl.col("assets")
+    dressed = pl.when(pl.col("kind") != "text")
     pages = (documents - pl.col("robots")).clip(lower_bound=0)
     several, poor = pl.when(requests >= 10), pl.when(assets <= pl.col("asked") * (site.assets * FEW))
     spread = (pl.col("gap_squares") / pl.col("gaps") - (pl.col("gap_sum") / pl.col("gaps")) ** 2).clip(lower_bound=0).sqrt()
@@ -101,10 +102,10 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("cloud", pl.col("cloud"), "its address is in a cloud or with a hosting company", group=True),
         Feature("exit", pl.col("exit"), "many people leave from its address", group=True),
         Feature("robots", pl.col("robots") / documents, "the share of robots.txt among its documents", group=True),
-        Feature("bare", _absent(assets, pl.col("asked") * site.assets), "assets that could be expected with its different documents, where there are none", group=True),
+        Feature("bare", dressed.then(_absent(assets, pl.col("asked") * site.assets)), "assets that could be expected with its different documents, where there are none", group=True),
         Feature("unstyled", pl.when(assets > 0).then(_absent(pl.col("styles"), pl.col("asked") * site.styles)), "the same for styles and scripts, where there are images", group=True),
         Feature("unreferred", _absent(pl.col("referred"), pl.col("asked") * site.referrers), "the same for referrers", group=True),
-        Feature("faceless", _absent(pl.col("favicons"), pl.col("clients") * site.favicons), "the same for favicons", group=True),
+        Feature("faceless", dressed.then(_absent(pl.col("favicons"), pl.col("clients") * site.favicons)), "the same for favicons", group=True),
         Feature("breadth", poor.then(pl.col("asked") / pl.col("days") / site.breadth), "different documents in a day, with few assets, by what is much here"),
         Feature("volume", poor.then(documents / pl.col("days") / site.volume), "documents in a day, the same way"),
         Feature("pace", poor.then(_PACE / site.pace), "most documents in 60 s, the same way"),

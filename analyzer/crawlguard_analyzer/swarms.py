@@ -59,11 +59,11 @@ _SHARES = ("published", "near", "cloud", "exit")
 def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
     """The scored and classed clients, with ``swarm`` (its name, null for none) and the class "swarm" for members."""
     keyed = clients.with_columns(key.value.alias(f"_{key.name}") for key in KEYS)
-    unnamed = keyed.filter(pl.col("agent").is_null())
+    unnamed = keyed.filter(pl.col("agent").is_null() & (pl.col("kind") != "text"))
     bare = pl.all_horizontal(pl.col(name) == 0 for name in ("styles", "favicons", "referred"))
     # Images alone, without a page, are also what mail providers fetch for their readers.
     quiet = bare & ((pl.col("assets") == 0) | ((pl.col("cloud") > 0) & (pl.col("asked") > 0)))
-    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & quiet
+    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & (pl.col("kind") != "text") & quiet
     found = [pl.col(f"_{key.name}").is_in(_swarms(unnamed, key, site, weights).implode()) for key in KEYS]
     names = [pl.when(hit).then(pl.col(f"_{key.name}")) for hit, key in zip(found, KEYS, strict=True)]
     return (
@@ -90,7 +90,7 @@ def _swarms(clients: pl.DataFrame, key: Key, site: Site, weights: Weights) -> pl
             pl.len().alias("clients"), pl.col("subnets").n_unique(), pl.col("people").sum(), pl.col(*_SHOWN).sum(), pl.col(*_SHARES).mean()
         )
         .filter((pl.col("clients") >= key.members) & (pl.col("subnets") >= key.subnets) & (pl.col("people") <= PEOPLE))
-        .with_columns(pl.col("near") > 0.5, pl.col("published") > 0.5)
+        .with_columns(pl.col("near") > 0.5, pl.col("published") > 0.5, pl.lit("browser").alias("kind"))
     )
     asked = [feature for feature in features(site) if feature.name in weights.swarm]
     points = [weights.swarm[feature.name].of(feature.value.cast(pl.Float64).fill_nan(None)) for feature in asked]
