@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from crawlguard.errors import DataError
 from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
 
+from .progress import bytes_line
 from .propose import MOST, Proposals
 from .propose import propose as find_rules
 from .propose.proof import Shards
@@ -119,8 +119,9 @@ def _reviewed(target: str | None, live: Policy) -> Reviewed | None:
 
 def _analysed(logs: Sequence[str], **options: Any) -> pl.DataFrame:
     """The one call into the chain: reading, rollup, clients."""
-    clients: pl.DataFrame = import_module(".analyze", __package__).analyse(logs, **options).clients
-    return clients
+    from .analyze import analyse
+
+    return analyse(logs, **options).clients
 
 
 def _table(path: str) -> pl.DataFrame:
@@ -143,9 +144,8 @@ def _shards(logs: Sequence[str], log_format: str | None, *, quiet: bool) -> Shar
 
     def shards() -> Iterator[pl.DataFrame]:
         log = Log(logs, log_format)
-        hidden = quiet or not sys.stderr.isatty() or not log.total
-        with click.progressbar(length=log.total or 0, file=sys.stderr, hidden=hidden, show_eta=True, label="trying rules") as bar:
-            for rows, _ in log.shards(lambda read: bar.update(read - bar.pos)):
+        with bytes_line([log.total], quiet) as progress:
+            for rows, _ in log.shards(progress):
                 yield rows
 
     return shards

@@ -34,7 +34,7 @@ SEVERAL = 3
 MANY = 30
 """Machines that must share a browser's User-Agent before it is proposed by itself: a person may come with it any day."""
 MOST_TOKENS = 200
-PER_CONDITION, PER_VALUE = 0.5, 0.1
+PER_CONDITION, PER_VALUE = 0.5, 0.2
 """What each condition, and each value, beyond the first adds to a rule's complexity."""
 
 
@@ -219,7 +219,8 @@ def _tokens(clients: pl.DataFrame, least: int) -> Iterator[Candidate]:
     for token, weight in sorted(weights.items(), key=lambda pair: -pair[1])[:MOST_TOKENS]:
         if weight < least or others.str.contains(token, literal=True).any():
             continue
-        group = clients.filter(pl.col("ua_key").str.contains(token, literal=True)).select(_sides()).row(0, named=True)
+        named = clients.filter(pl.col("ua_key").str.contains(token.lower(), literal=True))
+        group = named.group_by(pl.lit(0)).agg(_sides()).row(0, named=True)
         if group["people"] == group["kept"] == 0:
             yield Candidate(
                 id=_id("ua", {"token": token}), what="ua", when={"user_agent": {"contains": [token]}}, then="block",

@@ -16,7 +16,7 @@ DENSE = 0.5
 def joined(subnets: Iterable[str], out: Collection[str] = (), dense: float = DENSE) -> dict[str, str]:
     """For each subnet (CIDRs of one length per family, such as /24 and /48) the prefix that it is joined into, itself where none.
 
-    A prefix is made when at least ``dense`` of it was seen and it holds none of ``out`` (subnets of the same lengths).
+    A prefix is made when both its halves and at least ``dense`` of it were seen, and it holds none of ``out`` (subnets of the same lengths).
     Results never overlap. Raises ValueError for what is no CIDR.
     """
     found: dict[str, str] = {}
@@ -38,13 +38,14 @@ def _climb(subnets: list[Net], out: Collection[Net], widest: int, dense: float) 
     level: dict[Net, list[Net]] = dict(best)
     barred = set(out)
     while level and (length := next(iter(level)).prefixlen) > widest:
-        above: dict[Net, list[Net]] = {}
+        halves: dict[Net, list[list[Net]]] = {}
         for net, inside in level.items():
-            above.setdefault(net.supernet(), []).extend(inside)
+            halves.setdefault(net.supernet(), []).append(inside)
+        above = {net: [one for half in both for one in half] for net, both in halves.items()}
         barred = {net.supernet() for net in barred}
         base = subnets[0].prefixlen
         for net, inside in above.items():
-            if len(inside) > 1 and net not in barred and len(inside) >= dense * 2 ** (base - length + 1):
+            if len(halves[net]) == 2 and net not in barred and len(inside) >= dense * 2 ** (base - length + 1):
                 for part in _parts(net, base, inside, best):
                     best.pop(part)
                 best[net] = inside
@@ -55,13 +56,3 @@ def _climb(subnets: list[Net], out: Collection[Net], widest: int, dense: float) 
 def _parts(net: Net, base: int, inside: list[Net], best: Mapping[Net, list[Net]]) -> set[Net]:
     """The prefixes of ``best`` that lie in a wider one."""
     return {part for one in inside for length in range(base, net.prefixlen, -1) if (part := one.supernet(new_prefix=length)) in best}
-
-
-def collapsed(cidrs: Iterable[str]) -> list[str]:
-    """The same addresses in as few CIDRs as can be, IPv4 first, sorted."""
-    from ipaddress import collapse_addresses
-
-    nets = [ip_network(cidr) for cidr in cidrs]
-    four = collapse_addresses(net for net in nets if isinstance(net, IPv4Network))
-    six = collapse_addresses(net for net in nets if isinstance(net, IPv6Network))
-    return [str(net) for net in (*four, *six)]

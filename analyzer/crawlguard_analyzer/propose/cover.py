@@ -67,12 +67,12 @@ def _gain(one: Cover, covered: dict[int, int]) -> int:
 
 
 def _needed(candidates: Sequence[Cover], taken: list[int], least: int) -> list[Choice]:
-    """Without those whose requests the others cover: the dearest are looked at first."""
+    """Without those whose requests others cover that are no dearer: the dearest are looked at first."""
     kept = list(taken)
     for number in sorted(taken, key=lambda n: (-candidates[n].price, -n)):
-        others = [n for n in kept if n != number]
+        others = [n for n in kept if n != number and candidates[n].price <= candidates[number].price]
         if _gain(candidates[number], united(candidates[n].reach for n in others)) < max(1, least):
-            kept = others
+            kept.remove(number)
     choices: list[Choice] = []
     for at, number in enumerate(kept):
         choices.append(Choice(number, _gain(candidates[number], united(candidates[n].reach for n in kept[:at]))))

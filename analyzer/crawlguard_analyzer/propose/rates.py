@@ -47,23 +47,31 @@ class Scope(NamedTuple):
 
 
 def paces(shards: Shards) -> pl.DataFrame:
-    """ip, and the most documents that it asked for in one window of each of WINDOWS (columns ``p60`` ...)."""
-    parts: list[pl.DataFrame] = []
+    """ip, and the most documents that it asked for in one window of each of WINDOWS (columns ``p60`` ...): windows of the clock, not sliding.
+
+    A window that a shard's end cuts is put together: the minutes of the last hour are carried on.
+    """
+    most, carried = pl.DataFrame(schema={"ip": pl.String, **{f"p{s}": pl.Int64 for s in WINDOWS}}), pl.DataFrame(schema=_MINUTES)
     for rows in shards():
         end = pl.col("target").str.splitn("?", 2).struct.field("field_0").str.slice(-6).str.to_lowercase()
-        pages = rows.select("ip", "time", end.str.extract(r"\.([a-z0-9]+)$").alias("end"))
+        pages = rows.select("ip", (pl.col("time") // 60).alias("minute"), end.str.extract(r"\.([a-z0-9]+)$").alias("end"))
         pages = pages.filter(~pl.col("end").is_in(ASSETS).fill_null(False))
-        minutes = pages.group_by("ip", (pl.col("time") // 60).alias("p60")).len()
-        found = minutes.group_by("ip").agg(pl.col("len").max().cast(pl.Int64).alias("p60"))
-        for seconds in (600, 3600):
-            sums = minutes.group_by("ip", pl.col("p60") * 60 // seconds).agg(pl.col("len").sum())
-            found = found.join(sums.group_by("ip").agg(pl.col("len").max().cast(pl.Int64).alias(f"p{seconds}")), on="ip")
-        parts = [_most([*parts, found])]
-    return parts[0] if parts else pl.DataFrame(schema={"ip": pl.String, **{f"p{s}": pl.Int64 for s in WINDOWS}})
+        minutes = pages.group_by("ip", "minute").agg(pl.len().cast(pl.Int64).alias("pages"))
+        minutes = pl.concat([carried, minutes]).group_by("ip", "minute").agg(pl.col("pages").sum())
+        most = pl.concat([most, _busiest(minutes)]).group_by("ip").agg(pl.col(f"p{seconds}").max() for seconds in WINDOWS)
+        carried = minutes.filter(pl.col("minute") > pl.col("minute").max() - 60)
+    return most
 
 
-def _most(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).group_by("ip").agg(pl.col(f"p{seconds}").max() for seconds in WINDOWS)
+_MINUTES = {"ip": pl.String, "minute": pl.Int64, "pages": pl.Int64}
+
+
+def _busiest(minutes: pl.DataFrame) -> pl.DataFrame:
+    found = minutes.select("ip").unique()
+    for seconds in WINDOWS:
+        sums = minutes.group_by("ip", pl.col("minute") * 60 // seconds).agg(pl.col("pages").sum())
+        found = found.join(sums.group_by("ip").agg(pl.col("pages").max().alias(f"p{seconds}")), on="ip")
+    return found
 
 
 def limits(load: Load, paces: pl.DataFrame) -> Iterator[Candidate]:

@@ -36,7 +36,7 @@ HEAD = f"""{MARK}
 version: 1
 rules:
 """
-_EMPTY = re.compile(r"^rules:[ \t]*\[[ \t]*\][ \t]*(#.*)?$", re.MULTILINE)
+_EMPTY = re.compile(r"^rules:[ \t]*\[[ \t]*\][ \t\r]*(#.*)?$", re.MULTILINE)
 _EXPIRES = re.compile(r"^\s*# expires: ([0-9]{4}-[0-9]{2}-[0-9]{2})\s*$")
 _PROPOSED = re.compile(r"^\s*# proposed: ")
 
@@ -134,10 +134,9 @@ def change(before: Reviewed, proposals: Sequence[Proposal], prune: Collection[st
 
 
 def _appended(text: str, new: Sequence[Proposal]) -> str:
-    added = "".join(f"\n{one.yaml}" for one in new)
-    if not text.endswith("\n"):
-        text += "\n"
-    return text + (added.replace("\n", "\r\n") if "\r\n" in text else added)
+    end = "\r\n" if "\r\n" in text else "\n"
+    added = "".join(f"\n{one.yaml}" for one in new).replace("\n", end)
+    return text + ("" if text.endswith("\n") else end) + added
 
 
 def _without(text: str, rules: Sequence[Rule]) -> str:
