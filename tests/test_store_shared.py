@@ -121,7 +121,7 @@ def test_a_table_of_another_boot_is_made_anew(path: Path, monkeypatch: pytest.Mo
     before = SharedStore(path, SIZE)
     fill(before)
     assert SharedStore(path, SIZE).seed == before.seed
-    monkeypatch.setattr("crawlguard.store.shared._boot_id", lambda: b"another boot".ljust(36, b"\0"))
+    monkeypatch.setattr("crawlguard.store.mapped.boot_id", lambda: b"another boot".ljust(36, b"\0"))
     after = SharedStore(path, SIZE)
     assert after.seed != before.seed
     assert not any(after._words)

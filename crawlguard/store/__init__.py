@@ -9,24 +9,43 @@ from typing import Protocol
 from ..errors import DataError
 from ..paths import private_dir
 from ..policy.model import Store
+from ..signals.conduct import Conduct
 from .memory import MemoryStore
 from .shared import SharedStore
 
 
 class RateStore(Protocol):
-    """GCRA state for 64-bit keys.
+    """State for 64-bit keys: words (GCRA) and profiles (``signals.conduct``).
 
-    Times are whole microseconds of a clock that all users of the store share. ``hit`` counts one request and returns 0 when it is
-    admitted, else the wait until the next one would be; ``hold`` > 0 keeps a key out that long once it is over.
-    ``peek`` returns the same without counting; without hold a held key counts as fresh. ``seed`` is the secret under which keys are to be hashed.
+    Times are whole microseconds of a clock that all users of the store share. ``seed`` is the secret under which keys are to be hashed.
+    All of it is bounded by the store's settings alone, whoever comes; what is pushed out, or lost between workers, under-counts.
+    Nothing here raises for what a client sends.
     """
 
     name: str
     seed: bytes
 
-    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
-    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
-    def close(self) -> None: ...
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """Count what costs ``interval`` us (0 < interval <= tolerance) and return 0 when it is admitted, else the wait in us until it would be.
+
+        ``hold`` > 0 keeps a key out that long once it is over; asking again does not prolong it. What is not admitted costs nothing.
+        """
+
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """What ``hit`` would return, without counting; without hold a held key counts as fresh."""
+
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        """Count one request into the key's profile of the running window, and return the profile with it.
+
+        The window of ``within`` us begins with the key's first request and is then forgotten as a whole. ``kind``: DOCUMENT, ASSET or ROBOTS. ``mark``: the
+        keyed hash of a document's path (``mark``), 0 not to count it as a distinct path. ``dry``: the same answer, counting nothing.
+        """
+
+    def mark(self, text: str) -> int:
+        """The 64-bit hash of a text, keyed by the seed; never 0."""
+
+    def close(self) -> None:
+        """Let go of what the store holds."""
 
 
 def open_store(spec: Store, identity: str) -> tuple[RateStore, str]:

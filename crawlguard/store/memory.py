@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..signals.conduct import Conduct
+from ..signals.rate import Keyer
+from .memory_conduct import MemoryConduct
+
 GENERATION = 65_536
 """Keys in a generation; two are kept, about 100 bytes a key."""
 
@@ -15,6 +19,8 @@ class MemoryStore:
 
     def __init__(self, generation: int = GENERATION) -> None:
         self.seed = os.urandom(32)
+        self.mark = Keyer(self.seed).text
+        self._profiles = MemoryConduct()
         self._generation = generation
         self._new: dict[int, int] = {}
         self._old: dict[int, int] = {}
@@ -53,6 +59,11 @@ class MemoryStore:
         wait = (max(now, tat)) + interval - now - tolerance
         return max(0, wait)
 
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        """Count one request into a profile; see RateStore."""
+        return self._profiles.conduct(key, now, within, kind, mark, dry)
+
     def close(self) -> None:
         """Forget everything."""
+        self._profiles.forget()
         self._new, self._old = {}, {}

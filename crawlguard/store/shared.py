@@ -16,16 +16,20 @@ When it did, the key is marked as contended, and from then on, until it has been
 
 from __future__ import annotations
 
-import mmap
+import logging
 import os
-import stat
 import struct
 import weakref
 from pathlib import Path
 from time import monotonic
-from typing import BinaryIO
 
 from ..errors import DataError
+from ..signals.conduct import Conduct
+from ..signals.rate import Keyer
+from .mapped import PAGE as _PAGE
+from .mapped import map_table, open_table
+from .memory_conduct import MemoryConduct
+from .shared_conduct import SharedConduct
 
 try:
     import fcntl
@@ -33,8 +37,6 @@ except ImportError:  # Windows: no locks, so contended keys admit a few too many
     fcntl = None  # type: ignore[assignment]
 
 _MAGIC = b"CGRATES2"
-_HEADER = struct.Struct("<8sQ32s36s")
-_PAGE = 4096
 NEIGHBOURHOOD = 8
 """Slots that a key may lie in, from its own on. At half load (500k keys in 16 MiB) fewer than 1 key in 1,000 is pushed out."""
 
@@ -62,18 +64,14 @@ class SharedStore:
         slots = 1 << (size // 16).bit_length() - 1
         # The last neighbourhood runs past the last slot instead of wrapping around; the header page hides in the rest.
         length = _PAGE + (slots + NEIGHBOURHOOD) * 16
-        with self._open(length, slots) as file:
+        with open_table(self.path, _MAGIC, length, slots) as file:
             self._fd = os.dup(file.fileno())  # for the locks; the mapping holds on by itself
             self._closing = weakref.finalize(self, os.close, self._fd)
-            try:
-                self._map = mmap.mmap(file.fileno(), length)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{self.path}: cannot be mapped ({error}); remove the file") from None
-        magic, found, self.seed, _ = _HEADER.unpack_from(self._map)
-        if magic != _MAGIC or found != slots:
-            self._map.close()
-            raise DataError(f"{self.path}: not a rate table of {slots} slots; remove the file, or give another path")
+            self._map, self.seed = map_table(file, self.path, _MAGIC, length, slots)
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
+        self._size = size
+        self._profiles: SharedConduct | MemoryConduct | None = None
+        self.mark = Keyer(self.seed).text
         self._slot_mask = slots - 1
         self._writer = 0
         self._name_writer()
@@ -81,57 +79,6 @@ class SharedStore:
 
     def _name_writer(self) -> None:
         self._writer = (os.getpid() & 31) << 9
-
-    def _open(self, length: int, slots: int) -> BinaryIO:
-        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        flags |= getattr(os, "O_NONBLOCK", 0)  # a FIFO of that name must not stop the site
-        for _ in range(3):
-            try:
-                file = os.fdopen(os.open(self.path, flags), "r+b")
-            except FileNotFoundError:
-                self._create(length, slots)
-                continue
-            status = os.fstat(file.fileno())
-            head = file.read(_HEADER.size) if stat.S_ISREG(status.st_mode) else b"not a file"
-            if not _MAGIC[:7].startswith(head[:7]):  # a table of another version is ours too
-                file.close()
-                raise DataError(f"{self.path}: not a rate table, and not overwritten; give another path")
-            if status.st_size == length and head.startswith(_MAGIC) and _HEADER.unpack(head)[3] == _boot_id():
-                return file
-            # Another size, cut short, or of another boot, whose clock was another: start again beside it. Workers that map the old
-            # one keep it.
-            self._remove(file)
-        raise DataError(f"{self.path}: other processes keep replacing it with a table of another size; give each site its own store path")
-
-    def _remove(self, file: BinaryIO) -> None:
-        """Take the name off an old table, unless another worker has done that already and given it to a new one."""
-        with file:
-            if fcntl is not None:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # whoever removes this very file does it under this lock
-            try:
-                if os.path.samestat(os.stat(self.path), os.fstat(file.fileno())):
-                    self.path.unlink(missing_ok=True)
-            except FileNotFoundError:
-                pass
-
-    def _create(self, length: int, slots: int) -> None:
-        """Make the file complete under another name, then link it: nobody ever maps half a table."""
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b") as file:
-                file.write(_HEADER.pack(_MAGIC, slots, os.urandom(32), _boot_id()))
-                # Real blocks, not a hole: writing to a hole of a full disk kills the process (SIGBUS).
-                file.write(bytes(_PAGE - _HEADER.size))
-                file.writelines(bytes(65_536) for _ in range((length - _PAGE) // 65_536))
-                file.write(bytes((length - _PAGE) % 65_536))
-            try:
-                os.link(partial, self.path)
-            except FileExistsError:
-                pass  # another worker was first
-            except OSError:  # a file system without hard links
-                os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count one request; see RateStore."""
@@ -248,20 +195,31 @@ class SharedStore:
                 best, least = number, state
         return first + 2 * best
 
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        """Count one request into a profile; see RateStore."""
+        profiles = self._profiles
+        if profiles is None:
+            profiles = self.profiles()
+        return profiles.conduct(key, now, within, kind, mark, dry)
+
+    def profiles(self) -> SharedConduct | MemoryConduct:
+        """The table of profiles, a file of its own that is made when a policy first asks for one; in memory where that cannot be done."""
+        if self._profiles is None:
+            try:
+                self._profiles = SharedConduct(self.path.with_name(f"{self.path.name}.conduct"), self._size, self.seed)
+            except (OSError, DataError) as error:
+                logging.getLogger("crawlguard").warning("conduct is counted by each process alone: %s", error)
+                self._profiles = MemoryConduct()
+        return self._profiles
+
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
+        if isinstance(self._profiles, SharedConduct):
+            self._profiles.close()
         self._closing()
         self._fd = -1
         self._words.release()
         self._map.close()
-
-
-def _boot_id() -> bytes:
-    """What tells this boot of the machine from others, 36 bytes; zeros where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()[:36].ljust(36, b"\0")
-    except OSError:
-        return bytes(36)
 
 
 _stores: weakref.WeakSet[SharedStore] = weakref.WeakSet()

@@ -1,0 +1,74 @@
+"""Profiles of one process, in two generations of dicts: what every other store's profiles are held against."""
+
+from __future__ import annotations
+
+from ..signals.conduct import DOCUMENT, FRESH, Conduct, State, conduct_of, running, step
+from ..signals.sketch import FEW, LOW, Sketch, estimate
+
+PROFILES = 32_768
+"""Profiles in a generation; two are kept, about 300 bytes a profile."""
+SKETCHES = 2048
+"""Bitmaps in a generation; two are kept, 1 KiB each."""
+
+_NONE: tuple[int, ...] = ()
+
+
+class MemoryConduct:
+    """Dicts from key to state, to the first few paths, and to the bitmap of whoever asks for more."""
+
+    def __init__(self, profiles: int = PROFILES, sketches: int = SKETCHES) -> None:
+        self._profiles, self._sketches = profiles, sketches
+        self._new: dict[int, tuple[State, tuple[int, ...]]] = {}
+        self._old: dict[int, tuple[State, tuple[int, ...]]] = {}
+        self._new_bits: dict[int, Sketch] = {}
+        self._old_bits: dict[int, Sketch] = {}
+
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        """Count one request; see RateStore."""
+        new = self._new
+        state, few = new.get(key) or self._old.get(key) or (FRESH, _NONE)
+        if not running(state[0], now, within):
+            few = _NONE
+        state = step(state, now, within, kind)
+        bits = self._bits(key) if len(few) > FEW else None
+        distinct = estimate(bits.ones) if bits is not None else len(few)
+        if mark and kind == DOCUMENT:
+            low = mark & LOW
+            if bits is not None:
+                distinct = estimate(bits.ones + (not bits.holds(low)))
+                if not dry:
+                    bits.add(low)
+            elif low not in few:
+                few = (*few, low)
+                distinct = len(few)
+                if distinct > FEW and not dry:
+                    self._spread(key, few)
+        if not dry:
+            if key not in new and len(new) >= self._profiles:
+                self._old, self._new = new, {}
+                new = self._new
+            new[key] = state, few
+        return conduct_of(state, now, distinct)
+
+    def _bits(self, key: int) -> Sketch:
+        """The bitmap of a key that has one; an empty one when strangers have pushed it out."""
+        found = self._new_bits.get(key)
+        if found is None:
+            found = self._old_bits.get(key) or Sketch()
+            self._keep(key, found)
+        return found
+
+    def _spread(self, key: int, few: tuple[int, ...]) -> None:
+        bits = Sketch()
+        for low in few:
+            bits.add(low)
+        self._keep(key, bits)
+
+    def _keep(self, key: int, bits: Sketch) -> None:
+        if len(self._new_bits) >= self._sketches:
+            self._old_bits, self._new_bits = self._new_bits, {}
+        self._new_bits[key] = bits
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._new, self._old, self._new_bits, self._old_bits = {}, {}, {}, {}
