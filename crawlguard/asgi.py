@@ -8,7 +8,7 @@ It decides before the application hears of the request, and hands everything els
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Unpack
@@ -30,6 +30,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _PATH = itemgetter("path")
+
+OWED = "crawlguard.owed"
+"""The scope's key for the view whose response is to be charged, while a request is on its way."""
+FILES_SENT = ("http.response.pathsend", "http.response.zerocopysend")
+"""Messages by which a server is asked to send a file itself."""
 
 MAX_REASON = 123
 """Bytes that a close frame has for its reason (RFC 6455 5.5)."""
@@ -60,7 +65,13 @@ class CrawlGuardMiddleware:
             refusal = self._refusal(decision, scope)
         if refusal is None:
             said = self.guard.site_headers(_PATH, scope)
-            await self.app(scope, receive, partial(_say, send, _encoded(said)) if said else send)
+            if said:
+                send = partial(_say, send, _encoded(said))
+            owed = scope.pop(OWED, None) if self.guard.charges or Marks.used else None
+            if owed is None or kind != "http":
+                await self.app(scope, receive, send)
+            else:
+                await self._charged(owed, scope, receive, send)
         elif kind == "websocket":
             await _close(decision, refusal, scope, receive, send)
         else:
@@ -73,9 +84,33 @@ class CrawlGuardMiddleware:
                 scope.get("method", "GET"), scope["path"], scope["headers"], client[0] if client else "",
                 scope.get("scheme"), scope.get("query_string", b""),
             )  # fmt: skip
-            return self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
+            decision = self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
+            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
+                scope[OWED] = view
+            return decision
         except Exception:  # a scope that no server should send is the application's to deal with
             return self.guard.fail_open()
+
+    async def _charged(self, view: RequestView, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, and tell the guard how it answered. What it sends goes on as it is, at once."""
+        status, size, announced = 500, 0, 0  # an application that raises gets the server's own answer
+
+        async def count(message: Message) -> None:
+            nonlocal status, size, announced
+            what = message.get("type")
+            if what == "http.response.start":
+                status = message.get("status", 500)
+                announced = _announced(message.get("headers") or ())
+            elif what == "http.response.body":
+                size += len(message.get("body") or b"")
+            elif what in FILES_SENT:
+                size += announced
+            await send(message)
+
+        try:
+            await self.app(scope, receive, count)
+        finally:
+            self.guard.responded(view, status, 0 if scope.get("method") == "HEAD" else size)
 
     def _refusal(self, decision: Decision, scope: Scope) -> Refusal | None:
         """The guard's whole answer, before any of it is sent; None when it cannot be made, and the request is served."""
@@ -86,6 +121,14 @@ class CrawlGuardMiddleware:
         except Exception:
             scope["crawlguard"] = self.guard.fail_open()
             return None
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The Content-Length of an answer, 0 when it has none."""
+    for name, value in headers:
+        if bytes(name).lower() == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
 
 
 @lru_cache(maxsize=256)

@@ -35,6 +35,7 @@ class Guard:
     """Decides about requests by one policy, and follows that policy's file while it runs.
 
     ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see Settings.
+    ``charges``: whether the policy counts responses, so that the doors have to tell them (``responded``).
     ``clock`` gives steady nanoseconds, the same for all processes that share a store. Guards with one policy, working
     directory and ``counts_as`` count together: that is how workers share. Raises PolicyError, ConfigError
     or DataError when the policy or a setting cannot be used; after that, nothing here raises.
@@ -56,6 +57,7 @@ class Guard:
         self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
         if complaint:
             own.warning(complaint)
+        self.charges = False
         self._live = self._make_live(loaded)
         self._sources, self._seen = loaded.sources, stamp(loaded.sources)
         self._reloading = threading.Lock()
@@ -152,6 +154,17 @@ class Guard:
         except Exception:  # a logging handler that raises must not reach the visitor either
             self.counters.log_errors += 1
         return ALLOW
+
+    def responded(self, view: RequestView, status: int, size: int) -> None:
+        """Charge a response to whom the rules that count responses said: its status, and the bytes of its body. Never raises.
+
+        The doors call it after the application's answer, when ``charges`` says so; the guard's own answers are not charged.
+        """
+        try:
+            for charge, key, rates, asked in getattr(view, "owed", ()):
+                charge.pay(rates, key, asked, status, size)
+        except Exception:
+            self.fail_open()
 
     def client_facts(self, packed: bytes | None) -> Client:
         """What is known of a client with this packed address; None stands for an unknown client."""
@@ -282,7 +295,9 @@ class Guard:
 
     def _make_live(self, policy: Policy) -> Live:
         events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
-        return Live(policy, self._store, events)
+        live = Live(policy, self._store, events)
+        self.charges = "response" in live.ruleset.needs
+        return live
 
 
 def _for_view(decision: Decision, view: RequestView, client: Client, locate: Callable[[], object]) -> Decision:

@@ -17,10 +17,12 @@ class RequestView:
 
     ``method`` upper case as sent; ``path`` percent-decoded, without the query; ``query`` raw; ``scheme`` "http" or "https",
     None when the door does not know; ``peer`` the address of the TCP peer as text, "" for a unix socket; ``headers``
-    pairs of (lower-case name, value) as bytes.
+    pairs of (lower-case name, value) as bytes. ``owed``: what its response is to be charged to, unset while nothing is.
     """
 
-    __slots__ = ("headers", "method", "order_known", "path", "peer", "query", "scheme")
+    __slots__ = ("headers", "method", "order_known", "owed", "path", "peer", "query", "scheme")
+
+    owed: list[Any]
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ It decides before the application hears of the request; an allowed one gets the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Unpack
@@ -18,10 +18,13 @@ from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
 from .refusal import LISTS, answers, refuse
-from .request import EnvironView, environ_path
+from .request import EnvironView, RequestView, environ_path
 from .settings import Settings
 
 Environ = dict[str, Any]
+OWED = "crawlguard.owed"
+"""The environ's key for the view whose response is to be charged, while a request is on its way."""
+
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
@@ -48,14 +51,83 @@ class CrawlGuardMiddleware:
                 start_response(f"{status} {_phrase(status)}", headers)
                 return [body]
         said = self.guard.site_headers(environ_path, environ)
-        return self.app(environ, partial(_say, start_response, said) if said else start_response)
+        if said:
+            start_response = partial(_say, start_response, said)
+        owed = environ.pop(OWED, None) if self.guard.charges or Marks.used else None
+        if owed is None:
+            return self.app(environ, start_response)
+        return _Charged(self.guard, owed, start_response).answer(self.app, environ)
 
     def _decide(self, environ: Environ) -> Decision:
         try:
             view = EnvironView(environ)
-            return self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
+            decision = self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
+            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
+                environ[OWED] = view
+            return decision
         except Exception:  # an environ that no server should hand over is the application's to deal with
             return self.guard.fail_open()
+
+
+class _Charged:
+    """One answer that is told to the guard when it is over: its status, and the bytes of its body as they go by."""
+
+    def __init__(self, guard: Guard, view: RequestView, start_response: Callable[..., Any]) -> None:
+        self._guard, self._view, self._start = guard, view, start_response
+        self._status, self._size, self._announced, self._over = 500, 0, 0, False
+        self._body: Iterable[bytes] = ()
+        self._chunks: Iterator[bytes] = iter(())
+
+    def answer(self, app: App, environ: Environ) -> Iterable[bytes]:
+        """What the application returns: itself where its length is known, else through this object, chunk by chunk."""
+        try:
+            body = app(environ, self._started)
+        except BaseException:  # the server answers by itself
+            self._done()
+            raise
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(body, list | tuple):
+            self._size += sum(map(len, body))
+        elif isinstance(wrapper, type) and isinstance(body, wrapper):  # the server sends the file itself
+            self._size += self._announced
+        else:
+            self._body, self._chunks = body, iter(body)
+            return self
+        self._done()
+        return body
+
+    def _started(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        self._status = int(status[:3]) if status[:3].isdigit() else 500
+        self._announced = next((int(value) for name, value in headers if name.lower() == "content-length" and value.isdigit()), 0)
+        write = self._start(status, headers, exc_info) if exc_info else self._start(status, headers)
+        return partial(self._write, write)
+
+    def _write(self, write: Callable[[bytes], Any], data: bytes) -> Any:
+        self._size += len(data)
+        return write(data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self._size += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's iterable, and tell the guard."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        if not self._over:
+            self._over = True
+            # Whatever an application returns to a HEAD, nothing of it is sent.
+            self._guard.responded(self._view, self._status, 0 if self._view.method == "HEAD" else self._size)
 
 
 def _say(start_response: Callable[..., Any], said: tuple[tuple[str, str], ...], status: str, headers: Any, exc_info: Any = None) -> Any:

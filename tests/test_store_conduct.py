@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, pstdev
 
@@ -45,7 +46,7 @@ class Diary:
     def told(self, now: int) -> Conduct:
         kinds = [kind for _, kind, _ in self.seen]
         times = [at for at, kind, _ in self.seen if kind == DOCUMENT]
-        gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(times)]
         return Conduct(
             requests=len(self.seen),
             documents=kinds.count(DOCUMENT),

@@ -270,10 +270,10 @@ class _Asked:
 class _NoRates:
     """For tests that only look: there is nothing to count."""
 
-    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> NoReturn:
+    def hit(self, *_: object, **__: object) -> NoReturn:
         raise RuntimeError("a test that reads no rate has counted")
 
-    peek = hit
+    peek = conduct = mark = hit
 
 
 _NOBODY, _NO_AGENT, _NO_RATES = view_of(), UaFacts(0), _NoRates()

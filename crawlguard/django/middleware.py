@@ -21,6 +21,7 @@ from ..marks import Marks
 from ..refusal import LISTS, answers, refuse
 from ..request import RequestView
 from .checks import configuration
+from .responses import OWED, charge
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -58,6 +59,9 @@ class CrawlGuardMiddleware:
             there = response.headers.get(name)
             if there is None or name.lower() in LISTS:
                 response.headers[name] = f"{there}, {value}" if there else value
+        view = request.__dict__.pop(OWED, None)
+        if view is not None:
+            charge(self.guard, view, response)
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse | None:
@@ -76,7 +80,10 @@ class CrawlGuardMiddleware:
         try:
             scope = getattr(request, "scope", None)
             view = RequestView.from_scope(scope) if scope else RequestView.from_environ(request.META)
-            return self.guard.decide(view, partial(_locate, request) if Marks.used else None)
+            decision = self.guard.decide(view, partial(_locate, request) if Marks.used else None)
+            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
+                setattr(request, OWED, view)
+            return decision
         except Exception:  # a request that no server should hand over is the application's to deal with
             return self.guard.fail_open()
 

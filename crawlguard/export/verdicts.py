@@ -13,6 +13,7 @@ from ..decision import Action
 from ..policy import conditions as c
 from ..policy.check import agents_of, missing_data, networks_of, walk
 from ..policy.model import Policy, Rule
+from ..policy.rates import RateOver
 from ..policy.ruleset import POLICY_FILES
 from ..signals.match import path_test, text_test
 from ..signals.ua import Agent, folded
@@ -100,7 +101,7 @@ class Verdicts:
             return who.number in self._agents[id(leaf)]
         if isinstance(leaf, c.MethodIs):
             return "GET" in {m.upper() for m in leaf.methods}
-        if isinstance(leaf, c.RateOver):
+        if isinstance(leaf, RateOver):
             return None if who.number is None and "agent" in leaf.per else False  # nobody counts agents that nobody knows
         if isinstance(leaf, c.NetworkIs):
             home = self._homes.get(who.agent.name) if who.agent else None
@@ -176,7 +177,7 @@ def _host(leaf: c.TextIs, host: str) -> bool:
 def unsaid(policy: Policy, verdicts: Verdicts) -> Iterator[tuple[Rule, str]]:
     """The refusing rules that robots.txt cannot repeat in full, and why."""
     reasons: tuple[tuple[type, str], ...] = (
-        (c.RateOver, "it counts requests"),
+        (RateOver, "it counts requests"),
         (c.AddressIn, "it asks for the client's address"),
         (c.AsnIs, "it asks for the client's network"),
         (c.CountryIs, "it asks for the client's country"),

@@ -11,12 +11,13 @@ from .implies import always, implies
 from .model import Policy, Rule
 from .nodes import Place
 from .problems import problem
+from .rates import RateOver, WindowIs
 from .types import closest
 
 
-def window_key(window: c.WindowIs) -> str:
+def window_key(window: WindowIs) -> str:
     """The name under which a window's state is kept: a changed limit starts afresh."""
-    return f"{window.requests}/{window.within}"
+    return f"{window.requests}{'' if window.what == 'requests' else f' {window.what}'}/{window.within}"
 
 
 def agents_of(when: c.AgentIs, policy: Policy) -> list[int]:
@@ -56,13 +57,14 @@ def missing_data(when: c.Condition, policy: Policy) -> list[str]:
     """Which databases a condition needs and does not have: "no ASN database", "no country database", or nothing."""
     found: list[str] = []
     for part in walk(when):
-        by_asn = isinstance(part, c.AsnIs) or (isinstance(part, c.RateOver) and "asn" in part.per)
+        by_asn = isinstance(part, c.AsnIs) or (isinstance(part, RateOver) and "asn" in part.per)
         if isinstance(part, c.NetworkIs):
             named = [policy.networks[name] for name in networks_of(part, policy)]
             by_asn = bool(named) and all(n.asns and not n.cidrs for n in named)
         if by_asn and not policy.asn:
             found.append("no ASN database")
-        if isinstance(part, c.CountryIs) and not policy.country:
+        by_country = isinstance(part, c.CountryIs) or (isinstance(part, RateOver) and "country" in part.per)
+        if by_country and not policy.country:
             found.append("no country database")
     return list(dict.fromkeys(found))
 
@@ -97,7 +99,7 @@ def _rule(rule: Rule, policy: Policy) -> Iterator[Problem]:
     then = rule.then
     if not then.action and not then.tags and not then.weigh:
         yield problem("CG025", then.place, f"the rule {rule.id!r} does nothing", "write then: block, or weigh: N, or tag: name")
-    if then.block_for and not any(isinstance(p, c.RateOver) for p in parts):
+    if then.block_for and not any(isinstance(p, RateOver) for p in parts):
         yield problem("CG031", then.place, "block_for needs a rate condition in the same rule", "add a rate condition, or remove block_for")
     if then.action and then.status is not None and not _fits(then.action, then.status):
         yield problem(

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from hashlib import blake2b
 
 from ..decision import DEFAULT_STATUS, Action, Answer, Decision
 from ..request import RequestView
-from ..signals.headers import fingerprint
 from ..signals.match import RegexSet, path_test, text_test
-from ..signals.rate import Window, mix
 from ..signals.ua import Agent, UserAgentIndex, folded
 from . import conditions as c
-from .check import agents_of, missing_data, networks_of, window_key
+from .check import agents_of, missing_data, networks_of
+from .compile_rates import compile_rate, constant
 from .model import Policy, Rule
-from .ruleset import AddressSet, Client, CompiledRule, Ruleset, UaFacts
+from .rates import RateOver
+from .ruleset import AddressSet, CompiledRule, Ruleset
 from .terms import (
-    COUNTS,
     FIRST_BIT,
     UNKNOWN_ADDRESS,
     UNKNOWN_ASN,
     UNKNOWN_COUNTRY,
-    Counts,
     Dynamic,
     Negated,
-    Rates,
     Static,
     Term,
     Test,
-    Verdict,
     group,
 )
 
@@ -38,11 +32,6 @@ from .terms import (
 def compile_policy(policy: Policy) -> Ruleset:
     """The Ruleset of a policy that ``check`` has found good. Pure: databases and stores are the caller's."""
     return _Compiler(policy).ruleset()
-
-
-def _constant(*parts: object) -> int:
-    """A fixed 64-bit number for a name; the secret part of a key comes from the client's own hash."""
-    return int.from_bytes(blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
 class _Compiler:
@@ -59,6 +48,7 @@ class _Compiler:
         self.needs: set[str] = set()
         self.networks: dict[str, int] = {}
         self.rates: Counter[tuple[str, ...]] = Counter()
+        self.watches: list[Test] = []
 
     def ruleset(self) -> Ruleset:
         rules = tuple(self._rule(rule) for rule in self.policy.rules)
@@ -66,7 +56,7 @@ class _Compiler:
             rules=rules,
             index=UserAgentIndex(self.policy.agents, self.literals),
             agent_masks=tuple(self.agent_masks),
-            agent_keys=tuple(_constant("agent", a.name) for a in self.policy.agents),
+            agent_keys=tuple(constant("agent", a.name) for a in self.policy.agents),
             no_ua_bit=self.no_ua_bit,
             ua_tests=tuple(self.ua_tests),
             ua_regexes=RegexSet([p for p, _ in self.regexes]) if self.regexes else None,
@@ -74,6 +64,7 @@ class _Compiler:
             addresses=tuple(self.sets),
             needs=frozenset(self.needs),
             networks=self.networks,
+            watches=tuple(self.watches),
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
@@ -108,7 +99,7 @@ class _Compiler:
             return Negated(inner, inner.rank)
         if isinstance(when, c.TextIs):
             return self._user_agent(when) if when.what == "user_agent" else _text(when)
-        if isinstance(when, c.RateOver):
+        if isinstance(when, RateOver):
             return self._rate(when, rule, hold)
         if isinstance(when, c.ScoreIs):
             return _score(when)
@@ -188,91 +179,14 @@ class _Compiler:
 
     # ---- tests
 
-    def _rate(self, when: c.RateOver, rule: str, hold: int | None) -> Dynamic:
+    def _rate(self, when: RateOver, rule: str, hold: int | None) -> Dynamic:
         self.needs.update(when.per)
-        hold = when.block_for or hold or 0
-        windows = []
-        for window in when.windows:
-            kept = (rule, *when.per, window_key(window))
-            self.rates[kept] += 1  # the same rate again in another branch of the rule counts for itself
-            again = self.rates[kept] - 1
-            windows.append((_constant(*kept, *([again] if again else [])), Window.of(window.requests, window.within)))
-        key_of = _key_of(when.per)
-        counts = Counts(when.per, tuple(windows), hold)
-        test = _one_window(key_of, *windows[0], hold) if len(windows) == 1 else _windows(key_of, windows, hold)
-        return Dynamic(test, counts, COUNTS)
-
-
-KeyOf = Callable[[RequestView, UaFacts, Client], int]
-
-
-def _key_of(per: tuple[str, ...]) -> KeyOf:
-    """The key of a request by what is counted; 0 when that is not known, and the rate then does not match."""
-    parts = [_KEYS[p] for p in per]
-    if len(parts) == 1:
-        return parts[0]
-
-    def several(view: RequestView, ua: UaFacts, client: Client) -> int:
-        keys = [part(view, ua, client) for part in parts]
-        return mix(keys) if all(keys) else 0
-
-    return several
-
-
-@lru_cache(maxsize=4096)
-def _fingerprint_key(digits: str) -> int:
-    return int(digits, 16)
-
-
-_KEYS: dict[str, KeyOf] = {
-    "ip": lambda view, ua, client: client.ip_key,
-    "subnet": lambda view, ua, client: client.subnet_key,
-    "asn": lambda view, ua, client: mix((1, client.asn)) if client.asn else 0,
-    "agent": lambda view, ua, client: ua.key,
-    "fingerprint": lambda view, ua, client: _fingerprint_key(fingerprint(view)),
-}
-
-
-def _one_window(key_of: KeyOf, salt: int, window: Window, hold: int) -> Test:
-    interval, tolerance = window.interval, window.tolerance
-    if key_of is _KEYS["ip"]:  # the two that nearly every policy has: a call less for each request
-
-        def by_address(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-            key = client.ip_key
-            return rates.hit(key ^ salt, now, interval, tolerance, hold) if key else None
-
-        return by_address
-    if key_of is _KEYS["subnet"]:
-
-        def by_subnet(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-            key = client.subnet_key
-            return rates.hit(key ^ salt, now, interval, tolerance, hold) if key else None
-
-        return by_subnet
-
-    def rate(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-        key = key_of(view, ua, client)
-        return rates.hit(key ^ salt, now, interval, tolerance, hold) if key else None
-
-    return rate
-
-
-def _windows(key_of: KeyOf, windows: list[tuple[int, Window]], hold: int) -> Test:
-    def rates_over(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-        key = key_of(view, ua, client)
-        if not key:
-            return None
-        waits = [rates.peek(key ^ salt, now, w.interval, w.tolerance, hold) for salt, w in windows]
-        if not any(waits):  # admitted by every window: only then does it count in any
-            return max(rates.hit(key ^ salt, now, w.interval, w.tolerance, hold) for salt, w in windows)
-        if hold:  # the windows that tripped start their penalty
-            waits = [
-                rates.hit(key ^ salt, now, w.interval, w.tolerance, hold) if wait else 0
-                for wait, (salt, w) in zip(waits, windows, strict=True)
-            ]
-        return max(waits)
-
-    return rates_over
+        found = compile_rate(when, rule, hold, self.rates)
+        if found.watch is not None:
+            self.watches.append(found.watch)
+        if found.responses:
+            self.needs.add("response")
+        return found.term
 
 
 def _score(when: c.ScoreIs) -> Dynamic:

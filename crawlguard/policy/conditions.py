@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ..signals.ua import CATEGORIES
 from .nodes import Node, Place
 from .problems import problem
-from .types import INVALID, Choice, Cidr, Duration, Field, Flag, Integer, Json, Many, Name, Record, Report, Text, Type, closest
+from .rates import Rate, RateOver
+from .types import INVALID, Choice, Cidr, Field, Flag, Integer, Json, Many, Name, Record, Report, Text, Type, closest
 
 RESERVED = frozenset(("identity", "swarm", "coherence", "trap", "proof"))
 """Conditions that a later version brings; using one is an error of its own, not "unknown key"."""
@@ -81,23 +82,6 @@ class ScoreIs(NamedTuple):
     place: Place
     at_least: int | None = None
     below: int | None = None
-
-
-class WindowIs(NamedTuple):
-    """``requests`` within ``within`` microseconds."""
-
-    place: Place
-    requests: int
-    within: int
-
-
-class RateOver(NamedTuple):
-    """More requests than a window admits, counted by ``per``."""
-
-    place: Place
-    per: tuple[str, ...]
-    windows: tuple[WindowIs, ...]
-    block_for: int | None = None
 
 
 class All(NamedTuple):
@@ -261,53 +245,6 @@ SCORE = Record(
     extra={"minProperties": 1},
 )
 
-RATE_KEYS = ("ip", "subnet", "asn", "agent", "fingerprint")
-MAX_REQUESTS = 10_000_000
-
-_WINDOW = {
-    "requests": Field(Integer(1, MAX_REQUESTS), "How many requests are admitted: the burst.", required=True),
-    "within": Field(Duration(), "The time over which they are refilled evenly.", required=True),
-}
-
-
-@dataclass(eq=False, repr=False)
-class _Rate:
-    """``rate``: one window written out, or several under ``windows``."""
-
-    plain = {
-        "per": Field(Many(Choice(RATE_KEYS)), "What is counted: one of these, or a mix.", required=True),
-        "block_for": Field(Duration(), "Once over the limit, keep the client out for this long."),
-    }
-
-    def read(self, node: Node, report: Report) -> Any:
-        several = node.kind == "map" and any(key.text == "windows" for key, _ in node.pairs)
-        found = (self._several() if several else self._one()).read(node, report)
-        if found is INVALID:
-            return INVALID
-        windows = found.get("windows") or (WindowIs(node.place, found["requests"], found["within"]),)
-        seen: set[tuple[int, int]] = set()
-        for window in windows:
-            if (window.requests, window.within) in seen:
-                report(problem("CG038", window.place, "this window stands twice", "remove one of the two: each would count the request"))
-                return INVALID
-            seen.add((window.requests, window.within))
-            if window.requests > window.within:
-                report(problem("CG015", window.place, "more than one request a microsecond", "use fewer requests or a longer time"))
-                return INVALID
-        return RateOver(node.place, tuple(found["per"]), windows, found.get("block_for"))
-
-    def _one(self) -> Record:
-        return Record("'rate'", {**self.plain, **_WINDOW})
-
-    def _several(self) -> Record:
-        window = Record("a window", _WINDOW, WindowIs)
-        return Record(
-            "'rate'", {**self.plain, "windows": Field(Many(window, single=False, unique=False), "Several limits at once.", required=True)}
-        )
-
-    def schema(self) -> Json:
-        return {"anyOf": [self._one().schema(), self._several().schema()]}
-
 
 _FIELDS: dict[str, Field] = {
     "agent": Field(AGENT, "Who the User-Agent names, by the catalogue."),
@@ -323,7 +260,7 @@ _FIELDS: dict[str, Field] = {
         _text_record("header", "is", {"name": Field(HeaderName(), "The header's name.", required=True), **_MISSING}, Text()),
         "A header by name; case does not matter.",
     ),
-    "rate": Field(_Rate(), "More requests than this, by this key."),
+    "rate": Field(Rate(), "More than this, by this key."),
     "score": Field(SCORE, "What weigh actions have added up so far."),
 }  # fmt: skip
 

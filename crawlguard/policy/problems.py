@@ -46,6 +46,7 @@ IDS = {
     "CG038": "a duplicate entry in a list",
     "CG039": "a condition that can never hold",
     "CG040": "not an absolute URL",
+    "CG041": "a rate that contradicts itself",
     "CG101": "a rule that is inactive because its data is missing",
     "CG102": "a policy without rules",
     "CG103": "a network that counts in part only, for want of an ASN database",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..decision import ALLOW, Action, Decision
 from ..request import RequestView
+from ..signals.conduct import Conduct
 from ..signals.match import RegexSet
 from ..signals.rate import US
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
@@ -116,7 +117,8 @@ class Ruleset:
     """A compiled policy.
 
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
-    ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent". ``files`` are decided before any rule is asked.
+    ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
+    counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -131,6 +133,7 @@ class Ruleset:
     needs: frozenset[str]
     networks: Mapping[str, int]
     files: Mapping[str, Decision] = field(default_factory=lambda: dict.fromkeys(POLICY_FILES, FILE_SERVED))
+    watches: tuple[Test, ...] = ()
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
@@ -181,6 +184,9 @@ class Ruleset:
             plan = self.plan(ua.mask | client.mask)
         file = self.files.get(view.path)
         if file is not None:
+            if self.watches and view.path == "/robots.txt":
+                for watch in self.watches:
+                    watch(view, ua, client, rates, now, 0)
             return file
         score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
         rehearsed = False
@@ -237,3 +243,9 @@ class _Peeking:
 
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         return self._rates.peek(key, now, interval, tolerance, hold)
+
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        return self._rates.conduct(key, now, within, kind, mark, True)
+
+    def mark(self, text: str) -> int:
+        return self._rates.mark(text)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from ..request import RequestView
+from ..signals.conduct import Conduct
 from ..signals.rate import Window
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Rates(Protocol):
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct: ...
+    def mark(self, text: str) -> int: ...
 
 
 Test = Callable[[RequestView, "UaFacts", "Client", Rates, int, int], Verdict]
@@ -54,6 +57,29 @@ class Counts(NamedTuple):
     per: tuple[str, ...]
     windows: tuple[tuple[int, Window], ...]
     hold: int
+
+
+class Charge(NamedTuple):
+    """What responses cost: ``limit`` of errors, misses or bytes (``what``) in ``within`` us.
+
+    A key's debt is at most two windows' worth, so that whoever has taken far too much waits for one window and not for ever.
+    """
+
+    what: str
+    limit: int
+    within: int
+
+    def pay(self, rates: Rates, key: int, now: int, status: int, size: int) -> None:
+        """Charge a response to a key: its status, and the bytes of its body."""
+        number = size if self.what == "bytes" else int(status == 404 if self.what == "misses" else 400 <= status < 600)
+        if number <= 0:
+            return
+        # Rounded by chance, up as often as the fraction is large: bytes may be far cheaper than a microsecond each.
+        cost = min((number * self.within + now * 0x9E3779B1 % self.limit) // self.limit, 2 * self.within)
+        if cost:
+            over = rates.hit(key, now, cost, 2 * self.within, 0)
+            if cost > over > 0:
+                rates.hit(key, now, cost - over, 2 * self.within, 0)
 
 
 class Dynamic(NamedTuple):

@@ -10,6 +10,7 @@ urlpatterns = [
     path("robots.txt", views.page),
     path("apage", views.apage),
     path("stream", views.stream),
+    path("astream", views.astream),
     path("status", views.status),
     path("astatus", views.astatus),
     path("archive", views.archive),

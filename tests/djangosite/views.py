@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.utils.decorators import method_decorator
@@ -28,6 +28,16 @@ def stream(request: HttpRequest) -> HttpResponseBase:
     """A response that is made while it is sent."""
 
     def chunks() -> Iterator[bytes]:
+        for number in range(3):
+            yield b"%d" % number
+
+    return StreamingHttpResponse(chunks())
+
+
+async def astream(request: HttpRequest) -> HttpResponseBase:
+    """The same, asynchronously."""
+
+    async def chunks() -> AsyncIterator[bytes]:
         for number in range(3):
             yield b"%d" % number
 

@@ -13,6 +13,7 @@ from typing import Any
 from crawlguard.loader import parse_policy
 from crawlguard.policy import conditions as c
 from crawlguard.policy.model import Rule
+from crawlguard.policy.rates import RateOver
 
 When = Mapping[str, Any]
 """The mapping under ``when`` as plain data: condition -> text, list of texts, or a mapping of its keys."""
@@ -111,8 +112,9 @@ def meaning(when: c.Condition) -> Any:
         return type(when).__name__, frozenset(map(meaning, when.of))
     if isinstance(when, c.Not):
         return "Not", meaning(when.of)
-    if isinstance(when, c.RateOver):
-        return "RateOver", when.per, tuple((w.requests, w.within) for w in when.windows), when.block_for
+    if isinstance(when, RateOver):
+        windows = tuple((w.requests, w.within) if w.what == "requests" else w[1:] for w in when.windows)
+        return "RateOver", when.per, windows, when.block_for or when.shape
     return type(when).__name__, *(tuple(part) if isinstance(part, list) else part for part in when[1:])
 
 
