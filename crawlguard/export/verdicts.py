@@ -15,6 +15,7 @@ from ..policy.check import agents_of, missing_data, networks_of, walk
 from ..policy.model import Policy, Rule
 from ..policy.rates import RateOver
 from ..policy.ruleset import POLICY_FILES
+from ..policy.swarms import SwarmIs
 from ..signals.match import path_test, text_test
 from ..signals.ua import Agent, folded
 from .paths import Glob
@@ -101,6 +102,8 @@ class Verdicts:
             return who.number in self._agents[id(leaf)]
         if isinstance(leaf, c.MethodIs):
             return "GET" in {m.upper() for m in leaf.methods}
+        if isinstance(leaf, SwarmIs):
+            return False
         if isinstance(leaf, RateOver):
             return None if who.number is None and "agent" in leaf.per else False  # nobody counts agents that nobody knows
         if isinstance(leaf, c.NetworkIs):
@@ -178,6 +181,7 @@ def unsaid(policy: Policy, verdicts: Verdicts) -> Iterator[tuple[Rule, str]]:
     """The refusing rules that robots.txt cannot repeat in full, and why."""
     reasons: tuple[tuple[type, str], ...] = (
         (RateOver, "it counts requests"),
+        (SwarmIs, "it counts requests"),
         (c.AddressIn, "it asks for the client's address"),
         (c.AsnIs, "it asks for the client's network"),
         (c.CountryIs, "it asks for the client's country"),

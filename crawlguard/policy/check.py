@@ -12,6 +12,7 @@ from .model import Policy, Rule
 from .nodes import Place
 from .problems import problem
 from .rates import RateOver, WindowIs
+from .swarms import SwarmIs
 from .types import closest
 
 
@@ -57,7 +58,7 @@ def missing_data(when: c.Condition, policy: Policy) -> list[str]:
     """Which databases a condition needs and does not have: "no ASN database", "no country database", or nothing."""
     found: list[str] = []
     for part in walk(when):
-        by_asn = isinstance(part, c.AsnIs) or (isinstance(part, RateOver) and "asn" in part.per)
+        by_asn = isinstance(part, c.AsnIs) or (isinstance(part, RateOver | SwarmIs) and "asn" in part.per)
         if isinstance(part, c.NetworkIs):
             named = [policy.networks[name] for name in networks_of(part, policy)]
             by_asn = bool(named) and all(n.asns and not n.cidrs for n in named)

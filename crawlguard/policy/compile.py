@@ -12,9 +12,11 @@ from ..signals.ua import Agent, UserAgentIndex, folded
 from . import conditions as c
 from .check import agents_of, missing_data, networks_of
 from .compile_rates import compile_rate, constant
+from .compile_swarm import SwarmTest
 from .model import Policy, Rule
 from .rates import RateOver
 from .ruleset import AddressSet, CompiledRule, Ruleset
+from .swarms import SwarmIs
 from .terms import (
     FIRST_BIT,
     UNKNOWN_ADDRESS,
@@ -49,6 +51,7 @@ class _Compiler:
         self.networks: dict[str, int] = {}
         self.rates: Counter[tuple[str, ...]] = Counter()
         self.watches: list[Test] = []
+        self.settlers: list[Test] = []
 
     def ruleset(self) -> Ruleset:
         rules = tuple(self._rule(rule) for rule in self.policy.rules)
@@ -65,6 +68,7 @@ class _Compiler:
             needs=frozenset(self.needs),
             networks=self.networks,
             watches=tuple(self.watches),
+            settlers=tuple(self.settlers),
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
@@ -101,6 +105,8 @@ class _Compiler:
             return self._user_agent(when) if when.what == "user_agent" else _text(when)
         if isinstance(when, RateOver):
             return self._rate(when, rule, hold)
+        if isinstance(when, SwarmIs):
+            return self._swarm(when, rule)
         if isinstance(when, c.ScoreIs):
             return _score(when)
         if isinstance(when, c.MethodIs):
@@ -187,6 +193,12 @@ class _Compiler:
         if found.responses:
             self.needs.add("response")
         return found.term
+
+    def _swarm(self, when: SwarmIs, rule: str) -> Dynamic:
+        self.needs.update(("ip", *when.per))
+        test = SwarmTest(when, rule)
+        self.settlers.append(test.settle)
+        return test.term()
 
 
 def _score(when: c.ScoreIs) -> Dynamic:

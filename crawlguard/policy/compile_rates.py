@@ -97,6 +97,17 @@ def family(path: str) -> str:
     return path[: path.find("/", 1) + 1] or "/"
 
 
+def key_reader(per: tuple[str, ...]) -> Callable[[RequestView, UaFacts, Client, Rates], int]:
+    """Like the keys of plain limits, but of families of paths too, which the store's own hash keeps apart."""
+    parts = tuple(None if part == "path" else _KEYS[part] for part in per)
+
+    def key(view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
+        keys = [part(view, ua, client) if part else rates.mark(family(view.path)) for part in parts]
+        return (keys[0] if len(keys) == 1 else mix(keys)) if all(keys) else 0
+
+    return key
+
+
 # ---- limits on requests
 
 _BY_ADDRESS, _BY_SUBNET = _KEYS["ip"], _KEYS["subnet"]
@@ -158,8 +169,7 @@ class _Signature:
 
     def __init__(self, when: RateOver, salts: list[int], terms: tuple[int, ...]) -> None:
         self.terms = terms
-        self.families = "path" in when.per
-        self.parts = tuple(None if part == "path" else _KEYS[part] for part in when.per)
+        self.key = key_reader(when.per)
         named = tuple(zip(salts, when.windows, strict=True))
         self.words = tuple(
             (salt, w.what == "documents", Window.of(w.requests, w.within)) for salt, w in named if w.what in ("requests", "documents")
@@ -179,11 +189,6 @@ class _Signature:
 
     def test(self) -> Test:
         return self.verdict
-
-    def key(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
-        """The request's key, 0 when it is not known."""
-        keys = [part(view, ua, client) if part else rates.mark(family(view.path)) for part in self.parts]
-        return (keys[0] if len(keys) == 1 else mix(keys)) if all(keys) else 0
 
     def verdict(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Unknown without a key or with too little evidence of a shape; else the longest wait of all limits that are over."""

@@ -12,9 +12,10 @@ from ..signals.ua import CATEGORIES
 from .nodes import Node, Place
 from .problems import problem
 from .rates import Rate, RateOver
+from .swarms import SWARM, SwarmIs
 from .types import INVALID, Choice, Cidr, Field, Flag, Integer, Json, Many, Name, Record, Report, Text, Type, closest
 
-RESERVED = frozenset(("identity", "swarm", "coherence", "trap", "proof"))
+RESERVED = frozenset(("identity", "coherence", "trap", "proof"))
 """Conditions that a later version brings; using one is an error of its own, not "unknown key"."""
 
 MAX_DEPTH = 12
@@ -105,7 +106,7 @@ class Not(NamedTuple):
     of: Condition
 
 
-Condition = AgentIs | TextIs | AddressIn | NetworkIs | AsnIs | CountryIs | MethodIs | ScoreIs | RateOver | All | AnyOf | Not
+Condition = AgentIs | TextIs | AddressIn | NetworkIs | AsnIs | CountryIs | MethodIs | ScoreIs | RateOver | SwarmIs | All | AnyOf | Not
 
 _texts = Many(Text("a text"))
 _KINDS = {
@@ -261,6 +262,7 @@ _FIELDS: dict[str, Field] = {
         "A header by name; case does not matter.",
     ),
     "rate": Field(Rate(), "More than this, by this key."),
+    "swarm": Field(SWARM, "Many addresses, few requests each, one behaviour: the client is one of a swarm."),
     "score": Field(SCORE, "What weigh actions have added up so far."),
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from ..request import RequestView
 from ..signals.conduct import Conduct
 from ..signals.match import RegexSet
 from ..signals.rate import US
+from ..signals.swarm import Swarm
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
 from .model import AUTO, RETRY_WITHOUT_RATE
 from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Rates, Term, Test, Verdict, specialise
@@ -118,7 +119,8 @@ class Ruleset:
 
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
     ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
-    counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt.
+    counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt,
+    and ``settlers`` see every request before the rules do.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -134,6 +136,7 @@ class Ruleset:
     networks: Mapping[str, int]
     files: Mapping[str, Decision] = field(default_factory=lambda: dict.fromkeys(POLICY_FILES, FILE_SERVED))
     watches: tuple[Test, ...] = ()
+    settlers: tuple[Test, ...] = ()
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
@@ -162,7 +165,8 @@ class Ruleset:
         """The steps that are open under a mask of static facts."""
         plan = self._plans.get(mask)
         if plan is None:
-            steps: list[tuple[Test | None, CompiledRule]] = []
+            # Settlers decide nothing, so any rule will do for them; a policy without them pays nothing for them.
+            steps: list[tuple[Test | None, CompiledRule]] = [(settle, self.rules[0]) for settle in self.settlers]
             for rule in self.rules:
                 found = False if rule.inactive else specialise(rule.term, mask)
                 if callable(found):
@@ -246,6 +250,9 @@ class _Peeking:
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
         return self._rates.conduct(key, now, within, kind, mark, True)
+
+    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+        return self._rates.swarm(key, member, now, within, kind, mark, True)
 
     def mark(self, text: str) -> int:
         return self._rates.mark(text)

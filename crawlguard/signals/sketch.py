@@ -40,6 +40,12 @@ class Sketch:
             self._bits[at] |= bit
             self.ones += 1
 
+    def drop(self, mark: int) -> None:
+        """Take a thing back, and with it others that share its bit."""
+        if self.holds(mark):
+            self._bits[(mark & LOW) >> 3] ^= 1 << (mark & 7)
+            self.ones -= 1
+
     def holds(self, mark: int) -> bool:
         """Whether a thing, or another with the same bit, was counted."""
         return bool(self._bits[(mark & LOW) >> 3] & 1 << (mark & 7))

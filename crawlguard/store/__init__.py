@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..paths import private_dir
 from ..policy.model import Store
 from ..signals.conduct import Conduct
+from ..signals.swarm import Swarm
 from .memory import MemoryStore
 from .shared import SharedStore
 
@@ -39,6 +40,13 @@ class RateStore(Protocol):
 
         The window of ``within`` us begins with the key's first request and is then forgotten as a whole. ``kind``: DOCUMENT, ASSET or ROBOTS. ``mark``: the
         keyed hash of a document's path (``mark``), 0 not to count it as a distinct path. ``dry``: the same answer, counting nothing.
+        """
+
+    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+        """Count one request of a member (its key) into its group (``key``) and return the group with it, and what is known of the member.
+
+        ``within``, ``kind``, ``mark`` and ``dry`` as for ``conduct``. A member who asks for an ASSET becomes a resident, on the whole host and for long, and is
+        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``.
         """
 
     def mark(self, text: str) -> int:

@@ -98,6 +98,12 @@ def _create(path: Path, magic: bytes, length: int, slots: int, seed: bytes) -> N
         partial.unlink(missing_ok=True)
 
 
+def let_go(words: memoryview, mapped: mmap.mmap) -> None:
+    """Close a mapped table."""
+    words.release()
+    mapped.close()
+
+
 def boot_id() -> bytes:
     """What tells this boot of the machine from others, 36 bytes; zeros where the system does not say."""
     try:

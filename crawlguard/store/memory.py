@@ -6,7 +6,9 @@ import os
 
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer
+from ..signals.swarm import Swarm
 from .memory_conduct import MemoryConduct
+from .memory_swarm import MemorySwarm
 
 GENERATION = 65_536
 """Keys in a generation; two are kept, about 100 bytes a key."""
@@ -20,7 +22,7 @@ class MemoryStore:
     def __init__(self, generation: int = GENERATION) -> None:
         self.seed = os.urandom(32)
         self.mark = Keyer(self.seed).text
-        self._profiles = MemoryConduct()
+        self._profiles, self._swarms = MemoryConduct(), MemorySwarm()
         self._generation = generation
         self._new: dict[int, int] = {}
         self._old: dict[int, int] = {}
@@ -63,7 +65,12 @@ class MemoryStore:
         """Count one request into a profile; see RateStore."""
         return self._profiles.conduct(key, now, within, kind, mark, dry)
 
+    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+        """Count one request of a member of a group; see RateStore."""
+        return self._swarms.swarm(key, member, now, within, kind, mark, dry)
+
     def close(self) -> None:
         """Forget everything."""
+        self._swarms.forget()
         self._profiles.forget()
         self._new, self._old = {}, {}

@@ -26,10 +26,13 @@ from time import monotonic
 from ..errors import DataError
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer
+from ..signals.swarm import Swarm
 from .mapped import PAGE as _PAGE
 from .mapped import map_table, open_table
 from .memory_conduct import MemoryConduct
+from .memory_swarm import MemorySwarm
 from .shared_conduct import SharedConduct
+from .shared_swarm import SharedSwarm
 
 try:
     import fcntl
@@ -71,6 +74,7 @@ class SharedStore:
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
         self._size = size
         self._profiles: SharedConduct | MemoryConduct | None = None
+        self._swarms: SharedSwarm | MemorySwarm | None = None
         self.mark = Keyer(self.seed).text
         self._slot_mask = slots - 1
         self._writer = 0
@@ -212,10 +216,28 @@ class SharedStore:
                 self._profiles = MemoryConduct()
         return self._profiles
 
+    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+        """Count one request of a member of a group; see RateStore."""
+        swarms = self._swarms
+        if swarms is None:
+            swarms = self.swarms()
+        return swarms.swarm(key, member, now, within, kind, mark, dry)
+
+    def swarms(self) -> SharedSwarm | MemorySwarm:
+        """The table of swarms, like that of profiles."""
+        if self._swarms is None:
+            try:
+                self._swarms = SharedSwarm(self.path.with_name(f"{self.path.name}.swarm"), self._size, self.seed)
+            except (OSError, DataError) as error:
+                logging.getLogger("crawlguard").warning("swarms are counted by each process alone: %s", error)
+                self._swarms = MemorySwarm()
+        return self._swarms
+
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
-        if isinstance(self._profiles, SharedConduct):
-            self._profiles.close()
+        for table in (self._profiles, self._swarms):
+            if isinstance(table, SharedConduct | SharedSwarm):
+                table.close()
         self._closing()
         self._fd = -1
         self._words.release()

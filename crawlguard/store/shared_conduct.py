@@ -16,12 +16,11 @@ import struct
 import weakref
 from collections.abc import Sequence
 from hashlib import blake2b
-from mmap import mmap
 from pathlib import Path
 
 from ..signals.conduct import DOCUMENT, FRESH, Conduct, conduct_of, running, step, weight
 from ..signals.sketch import BITS, FEW, LOW, estimate
-from .mapped import PAGE, map_table, open_table
+from .mapped import PAGE, let_go, map_table, open_table
 
 _MAGIC = b"CGCONDU1"
 NEIGHBOURHOOD = 8
@@ -60,7 +59,7 @@ class SharedConduct:
         self._words = memoryview(self._map)[PAGE:].cast("Q")
         self._odd = int.from_bytes(blake2b(seed, digest_size=8, person=b"conduct").digest(), "little") | 1
         self._shift, self._sketch_shift = 65 - slots.bit_length(), 65 - sketches.bit_length()
-        self._closing = weakref.finalize(self, _let_go, self._words, self._map)
+        self._closing = weakref.finalize(self, let_go, self._words, self._map)
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
         """Count one request; see RateStore."""
@@ -122,7 +121,7 @@ class SharedConduct:
             return _SPREAD, self._spread(key, now, until, [*held, entry])
         head = self._sketch(key, until)
         if head < 0:  # pushed out by others: begin again
-            return few, self._spread(key, now, until, [entry] if entry else []) if not dry else bool(entry)
+            return few, self._spread(key, now, until, [entry] if entry else []) if not dry else int(entry > 0)
         words = self._words
         ones = words[head + 2]
         if entry:
@@ -177,8 +176,3 @@ class SharedConduct:
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
         self._closing()
-
-
-def _let_go(words: memoryview, mapped: mmap) -> None:
-    words.release()
-    mapped.close()
