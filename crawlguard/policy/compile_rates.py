@@ -100,6 +100,9 @@ def family(path: str) -> str:
 def key_reader(per: tuple[str, ...]) -> Callable[[RequestView, UaFacts, Client, Rates], int]:
     """Like the keys of plain limits, but of families of paths too, which the store's own hash keeps apart."""
     parts = tuple(None if part == "path" else _KEYS[part] for part in per)
+    if len(parts) == 1 and parts[0] is not None:
+        only = parts[0]
+        return lambda view, ua, client, rates: only(view, ua, client)
 
     def key(view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
         keys = [part(view, ua, client) if part else rates.mark(family(view.path)) for part in parts]
@@ -188,7 +191,23 @@ class _Signature:
         self.shape = _shape_test(when.shape) if when.shape else None
 
     def test(self) -> Test:
+        """What is asked of each request: with one word and nothing else, that word."""
+        if len(self.words) == 1 and not (self.profiles or self.charges or self.terms):
+            return self._word(*self.words[0])
         return self.verdict
+
+    def _word(self, salt: int, documents: bool, window: Window) -> Test:
+        key_of, interval, tolerance = self.key, window.interval, window.tolerance
+
+        def word(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+            key = key_of(view, ua, client, rates)
+            if not key:
+                return None
+            if documents and kind_of(view.path) != DOCUMENT:
+                return False
+            return rates.hit(key ^ salt, now, interval, tolerance, 0)
+
+        return word
 
     def verdict(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Unknown without a key or with too little evidence of a shape; else the longest wait of all limits that are over."""

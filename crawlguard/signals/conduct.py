@@ -19,6 +19,8 @@ ASSETS: Final = frozenset(
 )  # fmt: skip
 """How the path ends of what a browser loads by itself for a page; the analyzer's list, so that a log and the guard tell the same apart."""
 
+LONGEST: Final = max(map(len, ASSETS))
+
 AHEAD: Final = 60_000_000
 """Microseconds by which another worker's window may end later than ours could: its clock was read later. What is further is no window of ours."""
 
@@ -51,7 +53,10 @@ class Conduct(NamedTuple):
 
 def kind_of(path: str) -> int:
     """DOCUMENT, ASSET or ROBOTS, by a decoded path without its query."""
-    if path.rpartition(".")[2].lower() in ASSETS:
+    dot = path.rfind(".", -LONGEST - 1)
+    if dot < 0:
+        return DOCUMENT
+    if path[dot + 1 :].lower() in ASSETS:
         return ASSET
     return ROBOTS if path == "/robots.txt" else DOCUMENT
 

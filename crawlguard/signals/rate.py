@@ -50,17 +50,22 @@ class Keyer:
     ``seed``: at least 16 secret bytes, the same for all workers that share a store.
     """
 
-    __slots__ = ("_base", "_texts")
+    __slots__ = ("_base", "_last", "_texts")
 
     def __init__(self, seed: bytes) -> None:
         self._base = blake2b(key=seed[:64], digest_size=24)
         self._texts = blake2b(key=seed[:64], digest_size=8, person=b"text")
+        self._last: tuple[str | None, int] = None, 0
 
     def text(self, text: str) -> int:
         """The key of a path or another text, of which the first 2,048 characters count. Never 0."""
-        state = self._texts.copy()
-        state.update(text[:2048].encode("utf-8", "surrogatepass"))
-        return int.from_bytes(state.digest(), "little") or 1
+        last, key = self._last
+        if text is not last:  # the rules of a policy ask one after another about one request
+            state = self._texts.copy()
+            state.update(text[:2048].encode("utf-8", "surrogatepass"))
+            key = int.from_bytes(state.digest(), "little") or 1
+            self._last = text, key
+        return key
 
     def address(self, packed: bytes) -> tuple[int, int]:
         """The keys of a packed address: as one client, and as a part of its neighbourhood. Never 0.

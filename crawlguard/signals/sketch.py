@@ -7,6 +7,7 @@ unset. The standard error of the estimate is sqrt(m * (exp(t) - t - 1)) / n with
 
 from __future__ import annotations
 
+from functools import cache
 from math import log
 from typing import Final
 
@@ -19,6 +20,7 @@ MOST: Final = 40_000
 """The largest count that is still told to 5% (two standard errors)."""
 
 
+@cache  # there are only BITS + 1 answers
 def estimate(ones: int) -> int:
     """How many different things have set ``ones`` bits, rounded; a full bitmap says BITS * ln(BITS), about 74,000."""
     return round(BITS * log(BITS / max(1, BITS - ones)))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from ..signals.conduct import DOCUMENT, FRESH, Conduct, conduct_of, running, step, weight
+from ..signals.conduct import DOCUMENT, FRESH, Conduct, conduct_of, step, weight
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
@@ -71,11 +71,13 @@ class SharedConduct:
         state, few = FRESH, 0
         if at >= 0:
             found, until, counts, last, mean, spread, paths, seal = _SLOT.unpack_from(self._map, PAGE + at * 8)
-            if found == key and seal == key ^ until ^ counts ^ last ^ paths and running(until, now, within):
+            if found == key and seal == key ^ until ^ counts ^ last ^ paths:
                 state, few = (until, counts, last, mean, spread), paths
         elif not dry:
             at = self._take(first, now)
-        state = step(state, now, within, kind)
+        began, state = state[0], step(state, now, within, kind)
+        if state[0] != began:  # another window
+            few = 0
         if few & _SPREAD or (mark and kind == DOCUMENT):
             few, distinct = self._path(key, now, state[0], few, (mark & LOW) + 1 if mark and kind == DOCUMENT else 0, dry)
         else:

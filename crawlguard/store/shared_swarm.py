@@ -8,6 +8,7 @@ Words are read and written whole. Two workers that meet lose one count, and what
 
 from __future__ import annotations
 
+import struct
 import weakref
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +23,7 @@ _MAGIC = b"CGSWARM1"
 NEIGHBOURHOOD = 8
 """Groups that a key may lie in. A full one forgets the group with fewest documents, and among those the first."""
 _GROUP, _MAP = 8 + 2 * BITS // 64, BITS // 64
+_HEAD = struct.Struct("@5Q")
 _ALL = (1 << 64) - 1
 _YOUNG, _HELD, _EVER = 0, 1, 2
 """The words before a filter: which generation is the young one, how many it holds, and how many there have ever been."""
@@ -45,17 +47,11 @@ class Filter:
         mixed, mask = number * self._odd & _ALL, self._bits - 1
         return mixed >> 43 & mask, mixed >> 22 & mask, mixed & mask
 
-    @property
-    def ever(self) -> int:
-        """How many numbers there have ever been."""
-        ever: int = self._words[self._begin + _EVER]
-        return ever
-
     def has(self, number: int) -> bool:
         """Whether a number was added."""
         words, (a, b, c) = self._words, self._places(number)
-        for base in self._olds:
-            if words[base + (a >> 6)] >> (a & 63) & words[base + (b >> 6)] >> (b & 63) & words[base + (c >> 6)] >> (c & 63) & 1:
+        for base in self._olds:  # a stranger is known by its first bit
+            if words[base + (a >> 6)] >> (a & 63) & 1 and words[base + (b >> 6)] >> (b & 63) & words[base + (c >> 6)] >> (c & 63) & 1:
                 return True
         return False
 
@@ -96,7 +92,7 @@ class SharedSwarm:
         if at < 0:
             until, documents, clients, paths, residents = now + within, 0, 0, 0, 0
         else:
-            until, documents, clients, paths, residents = words[at + 1 : at + 6]
+            until, documents, clients, paths, residents = _HEAD.unpack_from(self._map, PAGE + (at + 1) * 8)
         low, path = member & LOW, mark & LOW
         mine, its = at + 8 + (low >> 6), at + 8 + _MAP + (path >> 6)
         there = at >= 0 and bool(words[mine] >> (low & 63) & 1)
@@ -128,9 +124,7 @@ class SharedSwarm:
             if kind == DOCUMENT and not resident and documents & 63 == 0:
                 clients, paths = self._ones(at + 8), self._ones(at + 8 + _MAP)
             words[at + 2], words[at + 3], words[at + 4], words[at + 5] = documents, clients, paths, residents
-        return Swarm(
-            estimate(clients), documents, estimate(paths), residents, usual >> 8, until - now, self._people.ever, resident, seen, known
-        )
+        return Swarm(estimate(clients), documents, estimate(paths), residents, usual >> 8, until - now, words[_EVER], resident, seen, known)
 
     def _group(self, key: int, now: int, within: int, dry: bool) -> tuple[int, int]:
         """Where a group lies, its window begun where it has to be, and its usual number; -1 when it has no running one and is not to get one."""

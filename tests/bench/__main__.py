@@ -32,9 +32,22 @@ def run(target: Path | None, peers: str | None, only: str) -> int:
     from .gthread import beside_a_busy_thread
     from .inprocess import doors, long_lists, many_patterns, robots
     from .processes import import_time, memory, shared_table
+    from .signatures import five_signatures, million, store_calls
     from .table import budgets
 
-    groups = (doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, import_time, memory)
+    groups = (
+        doors,
+        beside_a_busy_thread,
+        long_lists,
+        many_patterns,
+        robots,
+        shared_table,
+        store_calls,
+        five_signatures,
+        million,
+        import_time,
+        memory,
+    )
     rows = []
     for group in groups:
         if only in group.__name__:
