@@ -57,6 +57,7 @@ def run(target: Path | None, peers: str | None, only: str) -> int:
     found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "rows": [row.as_dict() for row in rows]}
     if peers and only in "peers":
         found["peers"] = beside_others(peers)
+        subprocess.run([peers, "-m", "tests.bench.limiters"], check=False, cwd=Path(__file__).parents[2])
     if target:
         target.write_text(json.dumps(found, indent=2) + "\n")
     return int(any(row.verdict == "MISSED" for row in rows))
