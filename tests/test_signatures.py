@@ -378,3 +378,20 @@ def test_hostile_paths_break_nothing() -> None:
     for path in ("", "\ud800", "/\0", "/" * 70_000, "/a." + "css" * 9999, "\udcff/\udcff"):
         guard.decide(view(path))
     assert guard.counters.errors == 0
+
+
+def test_the_order_and_number_of_headers_hide_nobody_from_a_fingerprint() -> None:
+    rng = random.Random(8)
+    guard = guard_of({"when": {"rate": {"per": "fingerprint", "documents": 50, "within": "1h"}}})
+    told = []
+    for n in range(200):
+        headers = [
+            ("accept", "*/*"),
+            ("accept-language", "en"),
+            ("accept-encoding", "gzip"),
+            (f"x-{rng.random()}", "1"),
+            ("cookie", str(n)),
+        ]
+        rng.shuffle(headers)
+        told.append(guard.decide(view(f"/{n}", ip=f"10.0.{n}.1", ua="same", headers=dict(headers))).allowed)
+    assert told == [True] * 50 + [False] * 150
