@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ from crawlguard import Guard
 from crawlguard.decision import Decision
 from crawlguard.policy.compile_rates import family
 from crawlguard.policy.ruleset import RuleVerdict
+from crawlguard.policy.terms import Charge
 from crawlguard.request import RequestView
+from crawlguard.signals import penalty
 from crawlguard.signals.conduct import Conduct
 from crawlguard.signals.shape import ANY, EVIDENCE, even, judge
-from crawlguard.store import MemoryStore
+from crawlguard.store import MemoryStore, RateStore, SharedStore
 
 from .policy_corpus import DATA, TELSTRA, Clock, guard_of, view
 
@@ -294,6 +298,42 @@ def test_terms_grow_for_repeat_offenders_and_are_forgotten_day_by_day() -> None:
     at += 4 * day
     assert offend(at) == 10 * minute
     assert visit(guard, clock, 0, "/", ip=TELSTRA).allowed
+
+
+@pytest.mark.parametrize("kind", ["memory", "shared"])
+def test_every_store_remembers_offences_holds_and_lifts(kind: str, tmp_path: Path) -> None:
+    store: RateStore = MemoryStore() if kind == "memory" else SharedStore(tmp_path / "rates", 65_536)
+    now, key, second = 10**12, 0x9E37_79B9_7F4A_7C15, 1_000_000
+    terms = (600 * second, 3600 * second, 86_400 * second)
+    got = []
+    for _ in range(5):
+        assert penalty.left(store, key, now, terms[-1]) == 0
+        got.append(penalty.begin(store, key, now, terms))
+        assert penalty.left(store, key, now, terms[-1]) == got[-1]
+        assert penalty.left(store, key, now + got[-1] - 1, terms[-1]) == 1
+        now += got[-1]
+    assert got == [*terms, terms[-1], terms[-1]]
+    penalty.hold(store, key, now, terms[1])
+    assert penalty.left(store, key, now, terms[-1]) == terms[1]
+    penalty.lift(store, key, now)
+    assert penalty.left(store, key, now + 1, terms[-1]) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "shared"])
+@given(st.integers(1, 10**9), st.integers(1000, 10**10), st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 10**10)), max_size=20))
+def test_every_store_charges_responses_alike(kind: str, limit: int, within: int, steps: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        store: RateStore = MemoryStore() if kind == "memory" else SharedStore(Path(directory) / "rates", 65_536)
+        charge, now, debt, at, key = Charge("bytes", limit, within), 10**12, 0.0, 10**12, 77 << 20
+        for gap, size in steps:
+            now += gap
+            debt, at = max(0.0, debt - (now - at)), now
+            wait = store.peek(key, now, within, 2 * within, 0)
+            assert abs(wait - max(0.0, debt - within)) <= len(steps) + 1e-6 * within
+            charge.pay(store, key, now, 200, size)
+            debt = min(debt + size * within / limit, 2 * within)
+        store.close()
 
 
 @pytest.mark.parametrize("counted", [{"documents": 1}, {"distinct_paths": 1}])

@@ -30,7 +30,8 @@ def left(words: Words, key: int, now: int, longest: int) -> int:
 def begin(words: Words, key: int, now: int, terms: Sequence[int]) -> int:
     """Hold a key for the term that its offences of the last days have earned, and return it."""
     number, offences = len(terms), mix((key, 1))
-    term = next((term for n, term in enumerate(terms, 1) if not words.peek(offences, now, DAY, n * DAY, 0)), terms[-1])
+    # Always the same tolerance: a store takes a time further ahead than that for another boot's.
+    term = next((term for n, term in enumerate(terms) if not words.peek(offences, now, (number - n) * DAY, number * DAY, 0)), terms[-1])
     words.hit(offences, now, DAY, number * DAY, 0)
     hold(words, key, now, term)
     return term
