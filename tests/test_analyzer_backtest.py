@@ -191,11 +191,22 @@ LEAVES: dict[str, st.SearchStrategy[Any]] = {
         st.builds(lambda kinds, name: {"name": name, **kinds}, texts("one", "two", "a"), st.sampled_from(["Referer", "X-Test"])),
     ),
     "rate": rates,
+    "swarm": st.one_of(st.just(True), st.fixed_dictionaries({"per": some("asn", "path"), "clients": st.just(10)})),
     "score": st.fixed_dictionaries({"at_least": st.integers(-3, 4), "below": st.integers(0, 9)}),
 }
 plain_leaf = st.one_of(*(st.fixed_dictionaries({name: strategy}) for name, strategy in LEAVES.items()))
 # Rates of some requests alone, above all of those of which something is not known, are what is hardest to count.
-leaf = st.one_of(plain_leaf, st.builds(lambda one, rate: {**one, "rate": rate}, plain_leaf, rates))
+signatures = st.sampled_from(
+    [
+        {"per": "path", "requests": 2, "within": "1m"},
+        {"per": "ip", "distinct_paths": 2, "within": "1m", "block_for": ["1m", "1h"]},
+        {"per": "global", "errors": 2, "within": "1m"},
+        {"per": "subnet", "requests": 2, "within": "1m", "assets": "under 2%"},
+    ]
+)  # which a log judges no more than a swarm
+leaf = st.one_of(
+    plain_leaf, st.fixed_dictionaries({"rate": signatures}), st.builds(lambda one, rate: {**one, "rate": rate}, plain_leaf, rates)
+)
 conditions = st.recursive(
     leaf,
     lambda inner: st.one_of(
