@@ -43,7 +43,7 @@ class TestContract:
         for n in range(clients):
             for again in (False, True):
                 found = store.swarm(key, store.mark(f"c{n}"), NOW + n, 600 * S, DOCUMENT, store.mark(f"/{n % 500}"))
-                assert found.seen is again or n > 10
+                assert found.seen or not again  # a filter that is full takes a stranger in a hundred for somebody
         assert abs(found.clients - clients) <= clients * 0.05 + 1
         assert abs(found.distinct - min(clients, 500)) <= 26
         assert (found.documents, found.left) == (2 * clients, 600 * S - clients + 1)
