@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +23,10 @@ from crawlguard.policy.model import Policy
 from . import compliance as robots
 from .analysis import Analysis, Totals
 from .clients import clients, context
-from .counting import Collector, Counted, Form, count_all
+from .counting import Counted, Form, count_all
 from .merging import merge_states, write_rollup
+from .nginxconf import log_formats
+from .pipeline import Collector
 from .progress import shards_line
 from .reading import read
 from .report.private import private
@@ -69,8 +72,8 @@ def analyse(
     ``state``: a directory that remembers what was read, so that only what is new is; ``merged``: states and rollup files of other hosts;
     ``policy``: whose agents and networks name clients; ``asn``, ``country``: mmdb files, else the policy's; ``robots_file``: the site's
     robots.txt, else the one that the policy serves; ``log_format``: a format's name or a server's own string; ``client_field``: the field
-    that holds the client's address; ``nginx_conf``: take logs and formats from there; ``cluster``: the address of a dask scheduler; ``rollup``: a file for what was
-    counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
+    that holds the client's address; ``nginx_conf``: formats, and logs if none are named, are taken from there; ``cluster``: the address of a
+    dask scheduler; ``rollup``: a file for what was counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
     become in the state, and in what is returned; ``rejects``: a file for the lines that are no requests.
 
     Raises DataError and ConfigError for what cannot be used, PolicyError for a broken policy.
@@ -84,12 +87,15 @@ def analyse(
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:
-            if kept:
-                raise ConfigError("--cluster reads whole logs, --state what is new in them: use one of the two")
+            if kept or nginx_conf:
+                raise ConfigError("--cluster reads whole logs that are named: leave --state and --nginx-conf away")
             with shards_line(quiet) as progress:
                 found = count_all(logs, collectors, form=form, address=cluster, progress=progress)
         else:
-            found, positions = read(logs, collectors, form, kept.positions if kept else None, rejects=rejects, quiet=quiet)
+            configured = log_formats(nginx_conf, client_field) if nginx_conf else ()
+            logs = logs or [f"{escape(str(one.path))}*" for one in configured]  # the rotated ones too
+            before = kept.positions if kept else None
+            found, positions = read(logs, collectors, form, before, configured=configured, rejects=rejects, quiet=quiet)
         if kept:
             found = _remembered(kept, found, positions, collectors, privacy)
     counted, audited, acted = found.rollups
@@ -151,7 +157,8 @@ def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
         show(packed) if (packed := parse_ip(name)) is not None else show(name.encode()) if privacy == "keyed" else "unknown"
         for name in names
     ]
-    return merge([rollup.with_columns(pl.col("ip").replace(names, pl.Series(shown, dtype=pl.String)))])
+    known = pl.DataFrame([names, pl.Series("shown", shown, pl.String)])
+    return merge([rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"})])
 
 
 def _robots(path: str | None, rules: Policy) -> bytes | None:
