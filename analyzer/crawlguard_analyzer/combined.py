@@ -16,10 +16,13 @@ from .combined_exact import BOM, VARIANTS, Line, line_parser
 from .parsed import Parsed, Reject, reason_of
 from .rows import ROWS, empty
 
-_CUT: Final = dict.fromkeys(("head", "request", "answer", "referrer", "between", "ua", "tail"), pl.String)
+_CUT: Final = dict.fromkeys(("head", "request", "answer", "referrer", "between", "ua"), pl.String)
 _STAMP: Final = len(" [23/Sep/2026:16:13:20 +0200] ")
 _STAMPED: Final = r"^ \[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9] [+-](?:0[0-9]|1[0-4])[0-5][0-9]\] $"
-_ANSWER: Final = r"^ [0-9]{3} (?:[0-9]{1,18}|-)(?: |$)"
+_NOBODY: Final = " - -"
+_MOSTLY: Final = 0.9
+"""The share of lines without user names from which on the others go to the exact parser."""
+_SIZE: Final = r"^ (?:[0-9]{1,18}|-)$"
 _METHODS: Final = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "PROPFIND", "CONNECT")
 _PROTOCOLS: Final = ("HTTP/1.1", "HTTP/2.0", "HTTP/1.0", "HTTP/3.0", "HTTP/2", "HTTP/3")
 
@@ -44,9 +47,7 @@ class Combined:
         # The reader drops some carriage returns; as a backslash they send their line to the exact parser, which reads the chunk itself.
         clean = chunk.replace(b"\r", b"\\") if b"\r" in chunk else chunk
         cut = _cut(clean)
-        checked = self._columns(cut, clean)
-        good = checked["good"]
-        rows = checked.drop("good")
+        rows, good = self._columns(cut, clean)
         odd = (~good).arg_true()
         if not odd.len():
             return Parsed(_completed(rows), [], cut.height)
@@ -65,66 +66,70 @@ class Combined:
         by_hand = pl.DataFrame(lines, schema={name: ROWS[name] for name in Line._fields}, orient="row").select(rows.columns)
         return Parsed(_completed(pl.concat([rows, by_hand], rechunk=True)[order]), rejects, cut.height)
 
-    def _columns(self, cut: pl.DataFrame, chunk: bytes) -> pl.DataFrame:
-        """The rows as the cut has them, and ``good``: whether a line may be read this way."""
+    def _columns(self, cut: pl.DataFrame, chunk: bytes) -> tuple[pl.DataFrame, pl.Series]:
+        """The rows as the cut has them, and whether a line may be read this way; of others a row says nothing."""
         head, answer = pl.col("head"), pl.col("answer")
         asked = pl.col("request").str.splitn(" ", 3).struct
         first = cut.select(
             head.str.tail(_STAMP).alias("stamp"),
-            *self._names(head),
-            asked.field("field_0").fill_null("").alias("method"),
-            asked.field("field_1").fill_null("").alias("target"),
-            asked.field("field_2").fill_null("").alias("protocol"),
-            answer.str.slice(1, 3).cast(pl.Int16, strict=False).fill_null(0).alias("status"),
-            answer.str.slice(5).str.strip_chars_end(" ").alias("size"),
+            asked.field("field_0").alias("method"),
+            asked.field("field_1").alias("target"),
+            asked.field("field_2").alias("protocol"),
+            answer.str.slice(1, 3).cast(pl.Int16, strict=False).alias("status"),
+            answer.str.slice(4).alias("size"),
         )
-        time = _by_runs(first["stamp"], _epochs)
-        size = pl.col("size")
-        rows = first.select(
-            time.fill_null(0).alias("time"),
-            "ip", "method", "target", "protocol", "status",
-            pl.when(size == "-").then(-1).otherwise(size.cast(pl.Int64, strict=False)).alias("bytes"),
-            *(("host",) if "host" in first.columns else ()),
-        )  # fmt: skip
-        agent = cut.select(_dashed("referrer"), _dashed("ua")) if self.variant != "common" else _nobody(cut.height)
-        rows = rows.hstack(agent)
-        good = (
-            cut.select(self._plain(chunk)).to_series()
-            & rows.select(
-                (pl.col("ip").str.len_bytes() > 0)
-                & pl.col("method").is_in(_METHODS)
-                & pl.col("protocol").is_in(_PROTOCOLS)
-                & pl.col("bytes").is_not_null()
-                & time.is_not_null(),
-            ).to_series()
+        time, size = _by_runs(first["stamp"], _epochs), first["size"].str.strip_chars_end(" ")
+        names = self._names(cut["head"])
+        rows = pl.DataFrame([time.alias("time"), names[0].alias("ip"), *first[["method", "target", "protocol", "status"]]]).hstack(
+            [
+                size.str.strip_prefix(" ").cast(pl.Int64, strict=False).set(size == " -", -1).alias("bytes"),
+                *(
+                    [column.set(column == "-", "") for column in cut[["referrer", "ua"]]]
+                    if self.variant != "common"
+                    else _nobody(cut.height)
+                ),
+                *(name.alias("host") for name in names[1:-1]),
+            ]
         )
-        return rows.with_columns(pl.col("bytes").fill_null(-1), good.alias("good"))
+        # Numbers are read with a sign, too: "+20" is no status, and is less than 100; a size that has one is not as long as it should be.
+        good = rows.select(
+            (pl.col("ip").str.len_bytes() > 0)
+            & pl.col("method").is_in(_METHODS)
+            & pl.col("protocol").is_in(_PROTOCOLS)
+            & (pl.col("status") >= 100)
+            & pl.col("bytes").is_not_null()
+            & pl.col("time").is_not_null()
+        ).to_series()
+        good &= size.str.contains(_SIZE) & cut.select(self._plain(chunk)).to_series() & names[-1]
+        return rows, good.fill_null(False)
 
-    def _names(self, head: pl.Expr) -> list[pl.Expr]:
+    def _names(self, head: pl.Series) -> tuple[pl.Series, ...]:
+        """The addresses, the hosts if there are any, and where they hold."""
         if self.variant == "vhost_combined":
             names = head.str.splitn(" ", 3).struct
-            return [names.field("field_1").fill_null("").alias("ip"), names.field("field_0").fill_null("").alias("host")]
-        return [head.str.head(head.str.find(" ", literal=True).fill_null(0)).alias("ip")]
+            host, ip = names.field("field_0"), names.field("field_1")
+            return ip, host, host.str.len_bytes() > 0
+        nameless = head.str.slice(-len(_NOBODY) - _STAMP, len(_NOBODY)) == _NOBODY
+        if nameless.sum() > head.len() * _MOSTLY:
+            ips = head.str.head(-len(_NOBODY) - _STAMP)
+            return ips, nameless & ~ips.str.contains(" ", literal=True)
+        ips = head.to_frame().select(pl.col("head").str.head(pl.col("head").str.find(" ", literal=True))).to_series()
+        return ips, ips.is_not_null()
 
     def _plain(self, chunk: bytes) -> pl.Expr:
         """That a line is cut where its fields end, and holds nothing that must be undone."""
         quoted = ["request"] if self.variant == "common" else ["request", "referrer", "ua"]
-        plain = pl.col("answer").str.contains(_ANSWER)
+        plain = pl.col("answer").str.starts_with(" ")
         if self.variant != "common":
             plain &= (pl.col("between") == " ") & pl.col("answer").str.ends_with(" ")
-        if self.variant == "vhost_combined":
-            plain &= ~pl.col("head").str.starts_with(" ")
-        if b"\\" in chunk:
-            for name in ("head", *quoted):
-                plain &= ~pl.col(name).str.contains("\\", literal=True)
-        if b"\0" in chunk:
-            plain &= ~pl.col("head").str.contains("\0", literal=True)
+        marks = [mark for mark, there in (("\\", b"\\" in chunk), ("\ufffd", not chunk.isascii())) if there]
+        for name in quoted if marks else ():
+            plain &= ~pl.col(name).str.contains_any(marks)
         if not chunk.isascii():
             for name in ("head", "request"):
                 plain &= pl.col(name).str.len_bytes() == pl.col(name).str.len_chars()
-            for name in quoted[1:]:
-                plain &= ~pl.col(name).str.contains("\ufffd", literal=True)
-        return plain
+        held = [mark for mark in ("\\", "\0") if mark.encode() in chunk]
+        return plain & ~pl.col("head").str.contains_any(held) if held else plain
 
     def _lines_at(self, chunk: bytes, cut: pl.DataFrame, good: pl.Series, odd: pl.Series) -> list[bytes]:
         """The lines of some rows as they stood.
@@ -132,7 +137,7 @@ class Combined:
         Where a good line ends follows from its columns, where an odd one ends is looked up. When that does not come out even, because lines
         have further fields or are cut off, all lines are cut once more.
         """
-        fields = list(_CUT)[: 3 if self.variant == "common" else 6]
+        fields = list(_CUT)[: 3 if self.variant == "common" else None]
         sizes = pl.sum_horizontal(pl.col(fields).str.len_bytes()) + len(fields) + (self.variant != "common")
         before = cut.select(pl.when(good).then(sizes).otherwise(0).cast(pl.Int64).cum_sum()).to_series()
         found, shift, even = [], 0, True
@@ -199,12 +204,8 @@ def _zones(stamps: pl.Series) -> pl.Series:
     return (hours * 3600 + minutes * 60) * (1 - 2 * stamps.str.starts_with("-").cast(pl.Int64))
 
 
-def _dashed(name: str) -> pl.Expr:
-    return pl.when(pl.col(name) == "-").then(pl.lit("")).otherwise(pl.col(name)).alias(name)
-
-
-def _nobody(height: int) -> pl.DataFrame:
-    return pl.select(pl.repeat("", height).alias("referrer"), pl.repeat("", height).alias("ua"))
+def _nobody(height: int) -> list[pl.Series]:
+    return [pl.repeat("", height, eager=True).alias(name) for name in ("referrer", "ua")]
 
 
 def _completed(rows: pl.DataFrame) -> pl.DataFrame:
