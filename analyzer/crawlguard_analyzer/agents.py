@@ -72,7 +72,9 @@ class Registry:
         facts = [look(p) if p else nothing for p in packed]
         masks = [f[0] for f in facts]
         number = {mask: i for i, mask in enumerate(dict.fromkeys(masks))}
-        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema_overrides={"mask": pl.Int64})
+        named = dict.fromkeys(("of", "around"), pl.List(pl.String))
+        schema: dict[str, pl.DataType | type[pl.DataType]] = {"mask": pl.Int64, **dict.fromkeys(KINDS, pl.Boolean), **named}
+        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema=schema)
         return (
             pl.DataFrame(
                 {
@@ -120,7 +122,7 @@ def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
 def subnets(ip: pl.Expr) -> pl.Expr:
     """The /24 or /48 that an address is in, as text; a host name stays as it is. IPv6 is taken as it is usually written."""
     four = ip.str.replace(r"^(?:::ffff:)?(\d+\.\d+\.\d+)\.\d+$", "${1}.0/24")
-    head = ip.str.splitn("::", 2).struct.field("field_0").str.split(":")
+    head = ip.str.splitn("::", 2).struct.field("field_0").replace("", "0").str.split(":")
     six = head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48"
     return pl.when(four.str.ends_with("/24")).then(four).when(ip.str.contains(":", literal=True)).then(six).otherwise(ip)
 

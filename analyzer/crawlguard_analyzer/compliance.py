@@ -42,20 +42,20 @@ class Compliance:
     """A collector: call it with rows, merge what it returns. ``robots``: the site's robots.txt, None when it is not known."""
 
     def __init__(self, registry: Registry, robots: bytes | None = None) -> None:
-        self._registry = registry
+        self.registry = registry
         self._file: RobotsFile | None = parse(robots) if robots is not None else None
         self._heads = tuple(_heads(self._file)) if self._file else ()
         self._groups: dict[str, tuple[Group, ...]] = {}
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The declared agents' requests among these rows, by SCHEMA."""
-        names = self._registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
+        names = self.registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
         if not names.height:
             return pl.DataFrame(schema=SCHEMA)
         named = rows.select("time", "ip", "target", "ua").join(names, on="ua", how="inner")
-        places = self._registry.addresses(named["ip"].unique().rename("client"))
+        places = self.registry.addresses(named["ip"].unique().rename("client"))
         known = named.join(places, left_on="ip", right_on="client", how="left").with_columns(
-            identity(pl.col("time"), self._registry.dates).alias("identity"), (pl.col("time") // DAY).cast(pl.Int32).alias("day")
+            identity(pl.col("time"), self.registry.dates).alias("identity"), (pl.col("time") // DAY).cast(pl.Int32).alias("day")
         )
         fetch = pl.col("target").str.contains(r"^/robots\.txt(?:\?|$)")
         wrong = pl.col("wrong")
@@ -116,7 +116,7 @@ class Compliance:
         """The groups of the first of an agent's tokens that the file names, else those for everybody."""
         if self._file is None:
             return ()
-        tokens = next((a.robots for a in self._registry.agents if a.name == agent), ())
+        tokens = next((a.robots for a in self.registry.agents if a.name == agent), ())
         return next((groups for token in tokens if (groups := self._file.named(token))), self._file.named(STAR))
 
     def binds(self, agent: str) -> bool:
@@ -132,7 +132,7 @@ def compliance(found: pl.DataFrame, clients: pl.DataFrame, collector: Compliance
     fetched the file, which forbids it something, and did not in ENOUGH documents. The file is that of today: what it said when the
     requests were made, nobody knows.
     """
-    facts = {agent.name: (agent.operator, agent.category) for agent in collector._registry.agents}
+    facts = {agent.name: (agent.operator, agent.category) for agent in collector.registry.agents}
     counted = clients.filter(pl.col("agent").is_not_null()).group_by("agent", "identity").agg(pl.len().cast(pl.Int64).alias("clients"))
     agents = found.group_by("agent", "identity").agg(
         pl.col("requests", "robots_fetched", "disallowed").sum(),
