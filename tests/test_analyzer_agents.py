@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from crawlguard_analyzer.agents import KINDS, STALE, Registry, identity, subnets
 from crawlguard_analyzer.browsers import kinds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawlguard import identify, load_policy
@@ -41,6 +41,7 @@ def registry() -> Registry:
     return Registry(load_policy(), {n.name: n for n in found})
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(UAS) | st.text(max_size=600), min_size=1, max_size=20))
 def test_names_are_those_of_the_catalogue(uas: list[str]) -> None:
     for row in judge().registry.names(pl.Series("ua", uas)).iter_rows(named=True):
@@ -93,6 +94,7 @@ def test_a_database_that_is_none() -> None:
         Registry(load_policy(), {}, asn="not-there.mmdb")
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_subnets_are_those_of_the_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     text = str(address)
