@@ -91,7 +91,7 @@ class Rate:
         return stopped, self._fresh(keys, [list(column) for column in zip(*ends, strict=True)])
 
     def _alone(self, state: int, requests: Iterable[tuple[int, int]], stopped: list[int]) -> int:
-        """``_stops`` where there is one window, as nearly everywhere, for all requests of a key: a fifth of the time. The state after them."""
+        """``_stops`` where there is one window, as nearly everywhere, for all requests of a key: a quarter of the time. The state after them."""
         [(interval, tolerance)], hold = self._steps, self._hold
         for row, now in requests:
             if now < -state:
