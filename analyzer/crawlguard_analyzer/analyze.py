@@ -12,10 +12,8 @@ from typing import Any, cast
 
 import polars as pl
 
-from crawlguard.client_ip import parse_ip
 from crawlguard.console import default_policy
 from crawlguard.errors import ConfigError, DataError
-from crawlguard.events import Privacy
 from crawlguard.export.robots import robots_txt
 from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
@@ -29,7 +27,7 @@ from .nginxconf import log_formats
 from .pipeline import Collector
 from .progress import shards_line
 from .reading import read
-from .report.private import private
+from .report.private import hidden, private
 from .rollup import Clients, merge
 from .state import State
 
@@ -151,13 +149,9 @@ def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
     """The rollup with addresses as ``crawlguard.events.Privacy`` shows them; clients that become the same add up."""
     if privacy == "full":
         return rollup
-    show = Privacy(privacy).show
     names = rollup["ip"].unique()
-    shown = [
-        show(packed) if (packed := parse_ip(name)) is not None else show(name.encode()) if privacy == "keyed" else "unknown"
-        for name in names
-    ]
-    known = pl.DataFrame([names, pl.Series("shown", shown, pl.String)])
+    shown = map(hidden(privacy), names)
+    known = pl.DataFrame([names, pl.Series("shown", list(shown), pl.String)])
     return merge([rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"})])
 
 
