@@ -141,7 +141,17 @@ def test_logs_and_formats_out_of_an_nginx_conf(tmp_path: Path) -> None:
 def test_what_the_guard_did(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
     told_of = {"client": "203.0.113.7", "agent": "GPTBot", "method": "GET", "path": "/", "rule": "ai-training", "action": "block"}
-    event: dict[str, Any] = {**told_of, "time": "2026-11-22T10:00:00.123Z", "shadow": False, "status": 403, "tags": [], "retry_after": None, "robots": None}
+    event: dict[str, Any] = {
+        **told_of,
+        "time": "2026-11-22T10:00:00.123Z",
+        "shadow": False,
+        "status": 403,
+        "tags": [],
+        "retry_after": None,
+        "robots": None,
+        "fingerprint": "94c1",
+        "reason": "",
+    }
     log(path, *(json.dumps(event) + "\n" for _ in range(3)))
     assert told(path)["actions"] == [{"rule": "ai-training", "action": "block", "hits": 3}]
 
