@@ -100,36 +100,41 @@ def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     found = [part.select(*SCHEMA) for part in parts if part.height]
     if not found:
         return pl.DataFrame(schema=SCHEMA)
-    rows = pl.concat(found, how="vertical_relaxed")
-    several = rows.select(pl.struct("day", "ip").is_duplicated()).to_series() if len(found) > 1 else None
-    if several is not None and several.any():
-        rows = pl.concat([rows.filter(~several), _added(rows.filter(several))], how="vertical_relaxed")
-    return rows.sort("day", "ip").cast(_FULL)
+    rows = pl.concat(found, how="vertical_relaxed").sort("day", "ip", "first", "last")
+    new = rows["day"].ne_missing(rows["day"].shift(1)) | rows["ip"].ne_missing(rows["ip"].shift(1))
+    alone = new & new.shift(-1, fill_value=True)
+    if alone.all():
+        return rows.cast(_FULL)
+    order = pl.concat([alone.arg_true(), (new & ~alone).arg_true()]).arg_sort()
+    return pl.concat([rows.filter(alone).cast(_FULL), _added(rows.filter(~alone).cast(_FULL), new.filter(~alone))])[order]
 
 
-def _added(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of each client and day as one."""
-    rows = rows.cast(_FULL).sort("day", "ip", "first", "last")
-    between = (pl.col("first") - pl.col("last").shift(1).over("day", "ip")).clip(lower_bound=0)
+def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
+    """Rows in the order of clients and times, those of each client as one; `new`: where a client's begin."""
+    between = pl.when(new).then(0).otherwise((pl.col("first") - pl.col("last").shift(1)).clip(lower_bound=0))
+    owner = (new.cum_sum().cast(pl.Int64) - 1).set_sorted().alias("owner")
     rows = rows.with_columns(
-        (pl.col("gaps") + between.is_not_null()).alias("gaps"),
-        (pl.col("long_gaps") + (between > SESSION).fill_null(False)).alias("long_gaps"),
-        (pl.col("gap_sum") + between.fill_null(0)).alias("gap_sum"),
-        (pl.col("gap_squares") + between.fill_null(0) ** 2).alias("gap_squares"),
+        owner,
+        pl.col("gaps") + ~new,
+        pl.col("long_gaps") + (between > SESSION),
+        pl.col("gap_sum") + between,
+        pl.col("gap_squares") + between**2,
     )
-    most = pl.col("ua_requests").max()
-    return (
-        rows.group_by("day", "ip")
-        .agg(
-            pl.col("ua").filter(pl.col("ua_requests") == most).min(),
-            most,
-            pl.col("first").min(),
-            pl.col(*_MAXIMA).max(),
-            pl.col(*_SUMS).sum(),
-            pl.col("hours").bitwise_or(),
-            *(pl.col(name).explode().unique().sort().head(k) for name, k in _LISTS.items()),
-        )
-        .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    added = rows.group_by("owner", maintain_order=True).agg(
+        pl.col("day", "ip").first(),
+        pl.col("first").min(),
+        pl.col(*_MAXIMA, "ua_requests").max(),
+        pl.col(*_SUMS).sum(),
+        pl.col("hours").bitwise_or(),
+    )
+    top = rows.filter(pl.col("ua_requests") == added["ua_requests"].gather(owner)).sort("owner", "ua")
+    lists = [
+        _least(each["owner"].cast(pl.UInt64) * HIGH + each[name], k).alias(name)
+        for name, k in _LISTS.items()
+        for each in [rows.select("owner", name).explode(name)]
+    ]
+    return added.hstack([top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]).select(
+        pl.col(name).cast(kind) for name, kind in SCHEMA.items()
     )
 
 
