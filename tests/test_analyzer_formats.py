@@ -328,6 +328,15 @@ def test_the_header_of_an_earlier_chunk_holds() -> None:
     assert other.parse(b"13:55:36 2026-10-10 1.1.1.1 /x").rows["target"].to_list() == ["/x"]
 
 
+@pytest.mark.parametrize(
+    "start", [b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf", b"BZh9", b"PAR1"]
+)
+def test_a_line_that_begins_as_something_compressed_does_is_a_line(start: bytes) -> None:
+    parsed = formats.named("alb").parse(start + b"\n" + read("alb.log"))
+    assert [reject.line for reject in parsed.rejects] == [start]
+    assert parsed.rows.height == 3
+
+
 # ---- columns and the exact parser agree ----
 
 
@@ -356,7 +365,7 @@ def spoiled(draw: st.DrawFn, lines: list[bytes]) -> bytes:
     """A line of a sample with some of it replaced."""
     line = draw(st.sampled_from(lines))
     for _ in range(draw(st.integers(0, 3))):
-        start = draw(st.integers(0, len(line)))
+        start = draw(st.integers(0, len(line)) | st.just(0))
         line = line[:start] + draw(HOSTILE) + line[start + draw(st.integers(0, 12)) :]
     return line.replace(b"\n", b"")
 

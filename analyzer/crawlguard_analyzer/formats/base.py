@@ -81,6 +81,10 @@ class Tabular(ABC):
         return assemble(lines, rows, good, chunk, self)
 
 
+_UNPACKED = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf")
+"""What polars takes for gzip, zlib, zstd or a byte order mark at the beginning of what it reads; here it is a line's."""
+
+
 def lines_of(chunk: bytes) -> pl.Series:
     """The lines of a chunk without their ends, "" for blank ones.
 
@@ -88,10 +92,17 @@ def lines_of(chunk: bytes) -> pl.Series:
     """
     if not chunk:
         return pl.Series("line", [], pl.String)
+    shift = chunk.startswith(_UNPACKED)
     read = pl.read_csv(
-        chunk, has_header=False, separator="\n", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy", infer_schema=False
+        b"\n" + chunk if shift else chunk,
+        has_header=False,
+        separator="\n",
+        quote_char=None,
+        schema={"line": pl.String},
+        encoding="utf8-lossy",
+        infer_schema=False,
     )
-    return read["line"].fill_null("")
+    return read["line"].slice(1 if shift else 0).fill_null("")
 
 
 def assemble(lines: pl.Series, rows: pl.DataFrame, good: pl.Series, chunk: bytes, how: Tabular) -> Parsed:
