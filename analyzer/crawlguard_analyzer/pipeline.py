@@ -8,7 +8,7 @@ for the clients' rollup, and each address and User-Agent of a chunk once), two b
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast, runtime_checkable
@@ -78,7 +78,7 @@ def blocks(
     *,
     progress: Callable[[int], None] | None = None,
     rejects: Callable[[list[Reject]], None] | None = None,
-) -> Iterator[Block]:
+) -> Generator[Block]:
     """The chunks of one log, block by block, in order.
 
     ``progress`` is told how many bytes are parsed in all; ``rejects`` gets every line that is no row, in the order of the file. Both are

@@ -82,8 +82,7 @@ class Clients:
 
     def fold(self, parts: Sequence[Marked]) -> pl.DataFrame:
         """The rollup of chunks that follow each other."""
-        rolled = [_rolled(joined(group)) for group in _groups(parts)]
-        return rolled[0] if len(rolled) == 1 else merge(rolled)
+        return merge(_rolled(joined(group)) for group in _groups(parts))
 
     def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """See the function."""
@@ -100,13 +99,13 @@ def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     found = [part.select(*SCHEMA) for part in parts if part.height]
     if not found:
         return pl.DataFrame(schema=SCHEMA)
-    rows = pl.concat(found, how="vertical_relaxed").sort("day", "ip", "first", "last")
+    rows = pl.concat(found, how="vertical_relaxed", rechunk=True).sort("day", "ip", "first", "last")
     new = rows["day"].ne_missing(rows["day"].shift(1)) | rows["ip"].ne_missing(rows["ip"].shift(1))
     alone = new & new.shift(-1, fill_value=True)
     if alone.all():
         return rows.cast(_FULL)
     order = pl.concat([alone.arg_true(), (new & ~alone).arg_true()]).arg_sort()
-    return pl.concat([rows.filter(alone).cast(_FULL), _added(rows.filter(~alone).cast(_FULL), new.filter(~alone))])[order]
+    return pl.concat([rows.filter(alone).cast(_FULL), _added(rows.filter(~alone).cast(_FULL), new.filter(~alone))], rechunk=True)[order]
 
 
 def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
