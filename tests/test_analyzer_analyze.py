@@ -243,3 +243,12 @@ def test_the_state_names_what_was_counted(tmp_path: Path) -> None:
     counts = json.loads((tmp_path / "state" / MANIFEST).read_bytes())["counts"]
     assert counts["rows"] == 1
     assert sum(counts["unparsed"].values()) == 1
+
+
+def test_a_directory_may_hold_other_things_than_logs(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log(tmp_path / "logs" / "access.log", line(1))
+    log(tmp_path / "logs" / "notes.txt", "buy milk\n", "and bread\n")
+    for found in (told(tmp_path / "logs"), told(tmp_path / "logs", "--state", tmp_path / "state")):
+        assert found["totals"]["rows"] == 1
+        assert any("notes.txt: left out" in note for note in found["notes"])

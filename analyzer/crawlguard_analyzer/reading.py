@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def read(
 ) -> tuple[Counted, dict[str, Any]]:
     """What is new in the logs (all of it without ``positions``), and the positions for the next run.
 
-    ``configured``: logs whose formats an nginx.conf tells. ``rejects``: a file that is written anew with the lines that are no requests, as they stood; it is there only if all went well.
+    ``configured``: logs whose formats an nginx.conf tells. ``rejects``: a file that is written anew with the lines that are no requests, as
+    they stood; it is there only if all went well.
     Raises DataError for what cannot be read.
     """
     sources = open_sources(logs, positions) if logs else []
@@ -44,7 +46,16 @@ def read(
         tell = stack.enter_context(bytes_line([source.total for source in sources], quiet))
         found, before = [], 0
         for source in sources:
-            found.append(_one(source, collectors, _format(source, form, configured), keep, partial(_after, tell, before)))
+            try:
+                log = _format(source, form, configured)
+            except DataError as error:
+                if not source.found:
+                    raise
+                # Among the files of a directory there may be other things than logs.
+                skipped = f"{source.name}: left out, no format is known that its lines are of ({str(error).splitlines()[0]})"
+                found.append(replace(join(collectors, []), problems=(skipped,)))
+                continue
+            found.append(_one(source, collectors, log, keep, partial(_after, tell, before)))
             before += source.total or 0
     return join(collectors, found), positions_after(sources, positions or {})
 
@@ -60,7 +71,7 @@ def _format(source: Source, form: Form, configured: Sequence[AccessLog]) -> Form
         name = str(log.path)
         if source.name == name or source.name.startswith((f"{name}.", f"{name}-")):
             return log.format
-    return form.of(source.header + sample, source.name) if sample else None
+    return form.of(sample + source.header, source.name) if sample else None
 
 
 def _one(source: Source, collectors: Sequence[Collector], log: Format | None, keep: Keep, progress: Callable[[int], None]) -> Counted:
@@ -74,7 +85,7 @@ def _one(source: Source, collectors: Sequence[Collector], log: Format | None, ke
         unparsed=block.unparsed + Counter({"too long": source.rejected}),
         rejects=block.rejects,
         formats=Counter({log.name: block.rows}),
-        problems=tuple(f"{source.name}: {problem}" for problem in source.problems),
+        problems=tuple(source.problems),
         first=block.first,
         last=block.last,
     )
