@@ -13,22 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from crawlguard_analyzer.rollup import merge, rollup
+from crawlguard_analyzer.marks import Marked
+from crawlguard_analyzer.rollup import Clients
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 60
 """Seconds for anything that a test waits for."""
 GATE, AFTER = "CRAWLGUARD_TEST_GATE", "CRAWLGUARD_TEST_AFTER"
-
-
-class Clients:
-    """The clients' rollup, as a collector."""
-
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rollup(rows)
-
-    def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-        return merge(parts)
 
 
 class Statuses:
@@ -43,20 +34,22 @@ class Statuses:
 
 
 class Gated(Clients):
-    """The same; but in a worker behind a gate the call after so many ones knocks there with its process's number, and waits to be let through."""
+    """The clients' rollup; but in a worker behind a gate the call after so many ones knocks there with its process's number, and waits to be
+    let through.
+    """
 
     calls = itertools.count(1)
 
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def mark(self, rows: pl.DataFrame) -> Marked:
         if next(Gated.calls) == int(os.environ.get(AFTER, "-1")) + 1:
             with socket.create_connection(("127.0.0.1", int(os.environ[GATE])), DEADLINE) as gate:
                 gate.sendall(f"{os.getpid()}\n".encode())
                 gate.recv(1)
-        return rollup(rows)
+        return super().mark(rows)
 
 
 class Broken(Clients):
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def mark(self, rows: pl.DataFrame) -> Marked:
         raise ZeroDivisionError("here")
 
 
@@ -68,7 +61,7 @@ class Gate:
         self.server.settimeout(DEADLINE)
 
     def behind(self, calls: int) -> dict[str, str]:
-        """The environment of a worker that waits after so many calls of ``gated``."""
+        """The environment of a worker that waits after so many chunks."""
         return {GATE: str(self.server.getsockname()[1]), AFTER: str(calls)}
 
     def arrivals(self, number: int) -> dict[int, socket.socket]:
@@ -87,7 +80,7 @@ class Process:
     def __init__(self, directory: Path, what: str, words: str, *args: str, **environment: str) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.dask_{what}", *args],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "1", **environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "POLARS_MAX_THREADS": "1", **environment},
             cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.lines: list[str] = []

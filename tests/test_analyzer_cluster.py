@@ -23,6 +23,7 @@ from crawlguard_analyzer.source import File
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from crawlguard.errors import ConfigError, DataError
 
@@ -91,7 +92,9 @@ def stored(rollup: pl.DataFrame) -> tuple[bytes, bytes]:
 
 
 def same(one: Counted, other: Counted) -> bool:
-    assert list(map(stored, one.rollups)) == list(map(stored, other.rollups))
+    for mine, theirs in zip(one.rollups, other.rollups, strict=True):
+        assert_frame_equal(mine, theirs)
+        assert stored(mine) == stored(theirs)
     rest = [[getattr(c, name) for name in Counted.__slots__[1:]] for c in (one, other)]
     assert rest[0] == rest[1]
     return True
