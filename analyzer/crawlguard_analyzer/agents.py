@@ -46,7 +46,7 @@ class Registry:
         self._index = UserAgentIndex(policy.agents)
         sets, self._own = _sets(policy.agents, networks)
         self._table: AddressTable = build_table(sets, asn, country)
-        self.has_asn, self.has_country = bool(asn), bool(country)
+
         self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
 
     def names(self, uas: pl.Series) -> pl.DataFrame:
@@ -121,10 +121,14 @@ def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
 
 def subnets(ip: pl.Expr) -> pl.Expr:
     """The /24 or /48 that an address is in, as text; a host name stays as it is. IPv6 is taken as it is usually written."""
-    four = ip.str.replace(r"^(?:::ffff:)?(\d+\.\d+\.\d+)\.\d+$", "${1}.0/24")
-    head = ip.str.splitn("::", 2).struct.field("field_0").replace("", "0").str.split(":")
-    six = head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48"
-    return pl.when(four.str.ends_with("/24")).then(four).when(ip.str.contains(":", literal=True)).then(six).otherwise(ip)
+    four = ip.str.contains(r"^(?:::ffff:)?[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$")
+    six = pl.when(~four & ip.str.contains(":", literal=True)).then(ip)
+    head = six.str.splitn("::", 2).struct.field("field_0").replace("", "0").str.split(":")
+    return (
+        pl.when(four).then(ip.str.strip_prefix("::ffff:").str.strip_chars_end("0123456789") + "0/24")
+        .when(six.is_not_null()).then(head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48")
+        .otherwise(ip)
+    )  # fmt: skip
 
 
 def _published(networks: dict[str, Network]) -> dict[str, list[Network]]:
