@@ -14,7 +14,7 @@ import polars as pl
 from ..agents import subnets
 from ..rollup import ASSETS
 from .candidates import NAME_DAYS, NETWORK_DAYS, Candidate, slug
-from .cover import Cover
+from .cover import Cover, reach_of
 from .load import KEPT, MACHINE, PERSON, SLOW, Load
 from .proof import Shards
 from .written import When
@@ -80,7 +80,7 @@ def limits(load: Load, paces: pl.DataFrame) -> Iterator[Candidate]:
         pl.col(f"p{seconds}").fill_null(0) for seconds in WINDOWS
     )
     if load.addressed:
-        for scope in _scopes(clients):
+        for scope in _scopes(clients if load.policy.asn else clients.with_columns(pl.lit(None, pl.Int64).alias("asn"))):
             windows = _windows(clients.filter(scope.clients), scope.per)
             apart: list[When] = [{"path": {"suffix": [f".{end}" for end in ASSETS]}}, _OPEN]
             when = {**scope.when, "rate": {"per": scope.per, "windows": windows}, "not": {"any": apart}}
@@ -134,4 +134,6 @@ def _polite(clients: pl.DataFrame) -> Iterator[Candidate]:
 
 
 def _candidate(id: str, what: str, when: When, says: str, days: int, complexity: float) -> Candidate:
-    return Candidate(id=slug(f"proposed-{id}"), what=what, when=when, then="throttle", says=says, days=days, cover=Cover({}, complexity))
+    return Candidate(
+        id=slug(f"proposed-{id}"), what=what, when=when, then="throttle", says=says, days=days, cover=Cover(reach_of(), complexity)
+    )
