@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from crawlguard_analyzer.formats import named
 from crawlguard_analyzer.parsed import Parsed, Reject
-from crawlguard_analyzer.pipeline import ARITY, FOLD, WORKERS, blocks, run
+from crawlguard_analyzer.pipeline import FOLD, WORKERS, blocks, run
 from crawlguard_analyzer.rollup import DAY, Clients, rollup
+from crawlguard_analyzer.shards import ARITY
 
 COMBINED = named("combined")
 

@@ -85,8 +85,8 @@ def analyse(
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:
-            if kept or nginx_conf:
-                raise ConfigError("--cluster reads whole logs that are named: leave --state and --nginx-conf away")
+            if kept or nginx_conf or rejects:
+                raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
             with shards_line(quiet) as progress:
                 found = count_all(logs, collectors, form=form, address=cluster, progress=progress)
         else:

@@ -56,13 +56,16 @@ def site_of(clients: pl.DataFrame) -> Site:
     likely = clients.filter((pl.col("kind") == "browser") & (pl.col("robots") == 0) & ~pl.col("near") & ~pl.col("cloud"))
     following, loading = likely.filter(pl.col("referred") > 0), likely.filter((pl.col("assets") > 0) & (pl.col("documents") > 0))
     dressed = likely.filter((pl.col("styles") > 0) & (pl.col("documents") > 0))
+    assets = _mean(following, pl.col("assets") / pl.col("documents"))
+    # A crawler may follow links too, and on a small site it would be the busiest of all.
+    people = following.filter(pl.col("assets") > pl.col("asked") * assets * FEW) if assets else following
     old = _mean(dressed, (pl.col("http10") + pl.col("http11")) / pl.col("requests"), unknown=1.0)
     least = NOTHING_USUAL
     return Site(
-        volume=_busiest(following, pl.col("documents") / pl.col("days"), least.volume),
-        breadth=_busiest(following, pl.col("asked") / pl.col("days"), least.breadth),
-        pace=_busiest(following, _PACE, least.pace),
-        assets=_mean(following, pl.col("assets") / pl.col("documents")),
+        volume=_busiest(people, pl.col("documents") / pl.col("days"), least.volume),
+        breadth=_busiest(people, pl.col("asked") / pl.col("days"), least.breadth),
+        pace=_busiest(people, _PACE, least.pace),
+        assets=assets,
         styles=_mean(following, pl.col("styles") / pl.col("documents")),
         referrers=_mean(loading, pl.col("referred") / pl.col("documents")),
         favicons=_mean(dressed, pl.col("favicons")),

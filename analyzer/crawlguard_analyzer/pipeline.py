@@ -17,13 +17,12 @@ import polars as pl
 
 from .formats import Format
 from .parsed import Reject
+from .shards import fold
 from .streams import KEPT
 
 WORKERS: Final = 2
 FOLD: Final = 8
 """Chunks of a block: as many as a shard has, so that a cluster comes to the same."""
-ARITY: Final = 8
-"""Blocks that are merged at once."""
 
 
 class Collector(Protocol):
@@ -130,12 +129,8 @@ def run(
     rejects: Callable[[list[Reject]], None] | None = None,
 ) -> Block:
     """All chunks of one log as one block: see ``blocks``."""
-    found: list[Block] = []
-    for block in blocks(chunks, format, collectors, progress=progress, rejects=rejects):
-        found.append(block)
-        if len(found) == ARITY:
-            found = [merged(found, collectors)]
-    return found[0] if len(found) == 1 else merged(found, collectors)
+    found = blocks(chunks, format, collectors, progress=progress, rejects=rejects)
+    return fold(found, lambda some: merged(some, collectors)) or merged([], collectors)
 
 
 def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:

@@ -19,6 +19,7 @@ from .nginxconf import AccessLog
 from .parsed import Reject
 from .pipeline import Collector, run
 from .progress import bytes_line
+from .shards import fold
 from .sources import Source, open_sources, positions_after
 
 Keep = Callable[[list[Reject]], None]
@@ -44,20 +45,32 @@ def read(
     with ExitStack() as stack:
         keep = stack.enter_context(_kept(rejects))
         tell = stack.enter_context(bytes_line([source.total for source in sources], quiet))
-        found, before = [], 0
-        for source in sources:
-            try:
-                log = _format(source, form, configured)
-            except DataError as error:
-                if not source.found:
-                    raise
-                # Among the files of a directory there may be other things than logs.
-                skipped = f"{source.name}: left out, no format is known that its lines are of ({str(error).splitlines()[0]})"
-                found.append(replace(join(collectors, []), problems=(skipped,)))
-                continue
-            found.append(_one(source, collectors, log, keep, partial(_after, tell, before)))
-            before += source.total or 0
-    return join(collectors, found), positions_after(sources, positions or {})
+        counts = _counts(sources, collectors, form, configured, keep, tell)
+        found = fold(counts, partial(join, collectors)) or join(collectors, [])
+    return found, positions_after(sources, positions or {})
+
+
+def _counts(
+    sources: Sequence[Source],
+    collectors: Sequence[Collector],
+    form: Form,
+    configured: Sequence[AccessLog],
+    keep: Keep,
+    tell: Callable[[int], None],
+) -> Iterator[Counted]:
+    before = 0
+    for source in sources:
+        try:
+            log = _format(source, form, configured)
+        except DataError as error:
+            if not source.found:
+                raise
+            # Among the files of a directory there may be other things than logs.
+            skipped = f"{source.name}: left out, no format is known that its lines are of ({str(error).splitlines()[0]})"
+            yield replace(join(collectors, []), problems=(skipped,))
+            continue
+        yield _one(source, collectors, log, keep, partial(_after, tell, before))
+        before += source.total or 0
 
 
 def _after(tell: Callable[[int], None], before: int, done: int) -> None:
