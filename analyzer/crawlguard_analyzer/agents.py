@@ -35,6 +35,10 @@ KINDS = tuple(_SHIFTS)
 company, an exit that many people share, not a public address at all."""
 
 
+KEPT = 65_536
+"""User-Agents whose agent is remembered from one chunk of a log to the next: at most 32 MB."""
+
+
 class Registry:
     """A policy's agents and networks, ready for look-ups. ``asn`` and ``country``: mmdb files, None to do without.
 
@@ -46,6 +50,8 @@ class Registry:
         self._index = UserAgentIndex(policy.agents)
         sets, self._own = _sets(policy.agents, networks)
         self._table: AddressTable = build_table(sets, asn, country)
+        self._found: dict[str, Agent | None] = {}
+        self._said: dict[int, tuple[list[bool], list[str], list[str]]] = {}
 
         self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
 
@@ -53,8 +59,8 @@ class Registry:
         """For each different User-Agent: ua, agent, category, operator (null where it names no agent of the catalogue)."""
         different = uas.unique()
         cut = different.str.slice(0, MAX_UA).to_list()  # bounds the copy; ``find`` counts in bytes
-        found = [self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])[0] for ua in cut]
-        named = [self.agents[numbers[0]] if numbers else None for numbers in found]
+        known = self._found
+        named = [known[ua] if ua in known else self._find(ua) for ua in cut]
         return pl.DataFrame(
             {
                 "ua": different,
@@ -64,6 +70,13 @@ class Registry:
             },
             schema=dict.fromkeys(("ua", "agent", "category", "operator"), pl.String),
         )
+
+    def _find(self, ua: str) -> Agent | None:
+        numbers, _ = self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])
+        if len(self._found) >= KEPT:  # strangers by the million
+            self._found = {}
+        agent = self._found[ua] = self.agents[numbers[0]] if numbers else None
+        return agent
 
     def addresses(self, clients: pl.Series) -> pl.DataFrame:
         """For each client (different addresses): subnet, asn, country, a Boolean for each of KINDS, and ``of`` and ``around``, see ``identity``."""
@@ -92,11 +105,19 @@ class Registry:
 
     def _told(self, masks: Iterable[int]) -> dict[str, list[object]]:
         """What each mask of the table says."""
-        masks = list(masks)
-        told: dict[str, list[object]] = {kind: [bool(m >> shift & 1) for m in masks] for kind, shift in _SHIFTS.items()}
-        told["of"] = [[name for name, (own, _) in self._own.items() if m & own] for m in masks]
-        told["around"] = [[name for name, (_, near) in self._own.items() if m & near] for m in masks]
+        each = [self._says(mask) for mask in masks]
+        told: dict[str, list[object]] = {kind: [bits[i] for bits, _, _ in each] for i, kind in enumerate(_SHIFTS)}
+        told["of"], told["around"] = [of for _, of, _ in each], [around for _, _, around in each]
         return told
+
+    def _says(self, mask: int) -> tuple[list[bool], list[str], list[str]]:
+        said = self._said.get(mask)
+        if said is None:  # the table has no more masks than places
+            own = self._own.items()
+            bits = [bool(mask >> shift & 1) for shift in _SHIFTS.values()]
+            of, around = [name for name, (own_bits, _) in own if mask & own_bits], [name for name, (_, near) in own if mask & near]
+            said = self._said[mask] = bits, of, around
+        return said
 
 
 def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:

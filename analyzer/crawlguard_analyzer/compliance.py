@@ -6,7 +6,7 @@ Targets are data: they are kept as they were, cut to a length, and whoever shows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -49,10 +49,21 @@ class Compliance:
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The declared agents' requests among these rows, by SCHEMA."""
+        return self.fold([self.mark(rows)])
+
+    def mark(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The requests of declared agents, which are few: many chunks' are counted at once."""
         names = self.registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
-        if not names.height:
+        named = rows.select("time", "ip", "target", "ua").filter(pl.col("ua").is_in(names["ua"].implode()))
+        # Copies: a slice of a text holds the whole chunk in memory.
+        copied = named.with_columns(pl.concat_str(name, pl.lit("")).alias(name) for name in ("ip", "target"))
+        return copied.join(names, on="ua", how="left").drop("ua")
+
+    def fold(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """The marked requests of chunks that follow each other, by SCHEMA."""
+        named = pl.concat(parts)
+        if not named.height:
             return pl.DataFrame(schema=SCHEMA)
-        named = rows.select("time", "ip", "target", "ua").join(names, on="ua", how="inner")
         places = self.registry.addresses(named["ip"].unique().rename("client"))
         known = named.join(places, left_on="ip", right_on="client", how="left").with_columns(
             identity(pl.col("time"), self.registry.dates).alias("identity"), (pl.col("time") // DAY).cast(pl.Int32).alias("day")
