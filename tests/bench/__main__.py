@@ -29,12 +29,14 @@ def main() -> int:
 
 def run(target: Path | None, peers: str | None, only: str) -> int:
     """Measure, print, write; the exit code."""
+    from .backtest import backtest
     from .gthread import beside_a_busy_thread
     from .inprocess import doors, long_lists, many_patterns, robots
+    from .logs import access_logs
     from .processes import import_time, memory, shared_table
     from .table import budgets
 
-    groups = (doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, import_time, memory)
+    groups = (doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, import_time, memory, access_logs, backtest)
     rows = []
     for group in groups:
         if only in group.__name__:

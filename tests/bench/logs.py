@@ -165,7 +165,7 @@ def _compressed(log: Path) -> Path:
     return target
 
 
-def rows(megabytes: int = 1070, rounds: int = 3) -> Iterator[Row]:
+def access_logs(megabytes: int = 1070, rounds: int = 3) -> Iterator[Row]:
     """``crawlguard analyze`` beside gawk, GoAccess, and itself on .gz and on four times as much; medians of processes that take turns."""
     with tempfile.TemporaryDirectory(prefix="crawlguard-bench-") as directory:
         log = Path(directory) / "access.log"
