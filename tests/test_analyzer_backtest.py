@@ -355,6 +355,7 @@ def test_what_is_remembered_of_addresses_and_user_agents_is_bounded(monkeypatch:
 # ---- time
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 400), max_size=300), st.integers(0, 300), st.integers(0, 50))
 def test_the_clock_is_the_same_however_the_log_is_cut(times: list[int], cut: int, repeats: int) -> None:
     times = [time for time in times for _ in range(repeats)][:2000]

@@ -220,6 +220,14 @@ def test_the_command_compares_two_policies(log: Path, named: Path) -> None:
     assert "block (ai-training) -> block (everybody)" in done.output
 
 
+def test_an_empty_log_has_nothing_to_say(log: Path, named: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.log").touch()
+    alone = CliRunner().invoke(command, [str(named), str(tmp_path / "empty.log"), "--json"])
+    assert (alone.exit_code, json.loads(alone.stdout)["lines"]) == (0, 0)
+    beside = CliRunner().invoke(command, [str(named), str(tmp_path / "empty.log"), str(log), "--json"])
+    assert json.loads(beside.stdout)["actions"] == {"block": 2}
+
+
 def test_the_command_says_what_is_wrong(log: Path, named: Path, tmp_path: Path) -> None:
     run = CliRunner()
     assert run.invoke(command, [str(named)]).exit_code == 2

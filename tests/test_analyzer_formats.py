@@ -94,7 +94,7 @@ def test_a_format_is_told_by_the_first_lines(name: str, taken_for: str, rows: in
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in TOLD])
-@pytest.mark.parametrize("size", [1, 700, 5000])
+@pytest.mark.parametrize("size", [200, 5000])
 def test_chunks_do_not_matter(name: str, size: int) -> None:
     data = read(name)
     one = formats.detect(data)
@@ -328,6 +328,15 @@ def test_the_header_of_an_earlier_chunk_holds() -> None:
     assert other.parse(b"13:55:36 2026-10-10 1.1.1.1 /x").rows["target"].to_list() == ["/x"]
 
 
+@pytest.mark.parametrize(
+    "start", [b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf", b"BZh9", b"PAR1"]
+)
+def test_a_line_that_begins_as_something_compressed_does_is_a_line(start: bytes) -> None:
+    parsed = formats.named("alb").parse(start + b"\n" + read("alb.log"))
+    assert [reject.line for reject in parsed.rejects] == [start]
+    assert parsed.rows.height == 3
+
+
 # ---- columns and the exact parser agree ----
 
 
@@ -356,7 +365,7 @@ def spoiled(draw: st.DrawFn, lines: list[bytes]) -> bytes:
     """A line of a sample with some of it replaced."""
     line = draw(st.sampled_from(lines))
     for _ in range(draw(st.integers(0, 3))):
-        start = draw(st.integers(0, len(line)))
+        start = draw(st.integers(0, len(line)) | st.just(0))
         line = line[:start] + draw(HOSTILE) + line[start + draw(st.integers(0, 12)) :]
     return line.replace(b"\n", b"")
 
@@ -378,10 +387,11 @@ def test_columns_and_the_exact_parser_agree(one: Any, lines: list[bytes], data: 
 
 ISO = r"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9]([.,][0-9]{0,3})?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?([.,][0-9])?"
 CLF = r"[0-3][0-9]/(Jan|Feb|Okt)/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-6][0-9]([.,][0-9]{0,3})?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?([.,][0-9])?"
-EPOCH = r"[0-9]{7,20}([.][0-9]{0,20})?"
+EPOCH = r"[0-9]{7,18}([.][0-9]{0,20})?"
 
 
 @pytest.mark.parametrize(("pattern", "first"), [(ISO, "2026-10-10T13:55:36.5Z"), (CLF, "10/Oct/2026:13:55:36"), (EPOCH, "1791640536.25")])
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_column_of_times_is_the_exact_one(pattern: str, first: str, data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.from_regex(pattern, fullmatch=True) | st.text(max_size=30), max_size=9))

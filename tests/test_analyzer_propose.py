@@ -22,6 +22,7 @@ from crawlguard.policy.model import Policy
 from crawlguard.request import RequestView
 
 from .analyzer_propose_sample import CHROME, DOTBOT, FIREFOX, GPTBOT, PETALBOT, SCRIPT, START, client, log, people, table
+from .conftest import SHARED
 from .test_analyzer_propose_written import HOSTILE
 
 TODAY = date(2026, 10, 1)
@@ -214,7 +215,7 @@ def test_limits_lie_above_people_and_those_who_must_not_be_hit(live: Policy) -> 
         "windows": [{"requests": 250, "within": "1m"}, {"requests": 600, "within": "1h"}],
     }
     alone = {one.id: one for one in limits(load_of(table(people(120)), live), paces(shards_of(log(table(people(120))))))}
-    assert [w["requests"] for w in alone["proposed-rate-ip"].when["rate"]["windows"]] == [20, 60, 150], "never below what anybody may do"
+    assert [w["requests"] for w in alone["proposed-rate-ip"].when["rate"]["windows"]] == [40, 60, 150], "never below what anybody may do"
 
 
 def test_what_the_log_contradicts_is_measured_anew(live: Policy) -> None:
@@ -289,8 +290,18 @@ def test_of_whole_subnets_only_subnets_are_proposed(live: Policy) -> None:
 
 def test_a_network_operator_needs_a_database_and_says_so(live: Policy) -> None:
     rows = [*people(50), *(client(f"203.{n}.113.7", "crawler", 60, asn=64496) for n in range(40))]
-    found = propose(table(rows), live, today=TODAY)  # the live policy has none: on a table, the rule could not be measured
+    found = propose(table(rows), live, today=TODAY)  # the live policy has none, so the rule could not be tried
     assert not any("asn" in one.when for one in found.proposals)
+    assert any("--asn" in note for note in found.notes)
+
+
+def test_a_network_operator_is_one_rule_with_its_database(live: Policy) -> None:
+    with_asn = replace(live, asn=str(SHARED / "mmdb" / "asn.mmdb"))
+    crawlers = [client(f"104.16.{n}.7", "crawler", 60, asn=13335) for n in range(0, 200, 5)]
+    (one,) = propose(table([*people(50), *crawlers]), with_asn, today=TODAY).proposals
+    assert one.when == {"asn": [13335]}
+    assert one.evidence.clients == 40
+    assert any("data: {asn: FILE.mmdb}" in note for note in one.notes)
 
 
 def test_an_empty_log_proposes_nothing(live: Policy) -> None:

@@ -19,6 +19,7 @@ texts = st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1, max_size=40)).fi
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 @example("".join(map(chr, range(0x100))))
 def test_a_quoted_text_is_ascii_and_reads_back_as_itself(text: str) -> None:
@@ -41,6 +42,7 @@ def test_a_rule_means_what_was_meant(ua: str, note: str) -> None:
     assert all(line.startswith("  # ") or line == "  #" for line in text.split("\n")[: text.count("\n  #") + 1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text()), max_size=5))
 def test_comments_are_lines_of_printable_ascii(lines: list[str]) -> None:
     for line in comment([f"note: {one}" for one in lines]):

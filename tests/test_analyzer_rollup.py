@@ -144,10 +144,12 @@ def test_shards_merge_to_the_whole_in_any_order(requests: list[dict[str, Any]], 
     shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise(ends)]
     whole = rollup(frame(requests))
     bursts = [f"burst_{w}" for w in WINDOWS]  # those inside one shard, as the User-Agent of the most requests
-    rnd.shuffle(shards)
+    neighbours = [merge(shards[:2]), merge(shards[2:])]
+    for parts in (shards, neighbours):
+        rnd.shuffle(parts)
     merged = merge(shards)
     assert merged.drop(*bursts, "ua", "ua_requests").equals(whole.drop(*bursts, "ua", "ua_requests"))
-    assert merge([merge(shards[:2]), merge(shards[2:])]).equals(merged)
+    assert merge(neighbours).equals(merged)
     for name in (*bursts, "ua_requests"):
         assert (merged[name] <= whole[name]).all()
         assert (merged[name] * len(shards) >= whole[name]).all()
@@ -164,14 +166,24 @@ def test_chunks_that_are_marked_and_rolled_up_later_are_the_whole(requests: list
 
 def test_more_requests_than_are_rolled_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a"}
-    rows = frame([{**request, "target": f"/{n % 7}", "ip": f"10.0.0.{n % 3}", "time": 50 * DAY + 40 * n} for n in range(100)])
+    rows = frame([{**request, "target": f"/{n % 7}", "ip": f"10.0.0.{n % 3}", "time": 50 * DAY + 4000 * n} for n in range(100)])
     whole, clients = rollup(rows), Clients()
     monkeypatch.setattr("crawlguard_analyzer.rollup.MOST_ROWS", 17)
     monkeypatch.setattr("crawlguard_analyzer.rollup._FIELD", 18)
+    monkeypatch.setattr("crawlguard_analyzer.adding._STEP", 5)
     mixed = ("burst_10", "burst_60", "ua_requests")
     assert rollup(rows).drop(mixed).equals(whole.drop(mixed))
     folded = clients.merge([clients.fold([clients.mark(rows[:5]), clients.mark(rows[5:6]), clients.mark(rows[6:])])])
     assert folded.drop(mixed).equals(whole.drop(mixed))
+
+
+def test_days_that_shards_share_and_days_that_are_one_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crawlguard_analyzer.adding._STEP", 3)
+    request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a", "target": "/"}
+    requests = [{**request, "ip": f"h{n * n % 7}", "time": (n // 9) * DAY + n} for n in range(120)]
+    shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise([0, 4, 40, 41, 90, 120])]
+    mixed = ("burst_10", "burst_60", "ua_requests")
+    assert merge([merge(shards[3:]), *shards[:3]]).drop(mixed).equals(rollup(frame(requests)).drop(mixed))
 
 
 def test_a_log_of_a_lifetime_by_many_addresses() -> None:

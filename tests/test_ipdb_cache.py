@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import pickle
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,12 @@ def test_a_cache_that_takes_no_file_falls_back_to_memory(cache: Path, monkeypatc
     monkeypatch.setattr(ipdb, "private_dir", lambda kind: gone)
     assert built().lookup(GOOGLE[0])[1] == GOOGLE[1]
     assert not gone.exists()
+
+
+def test_a_table_travels_by_content(cache: Path) -> None:
+    """To a process, or a machine, that has no such file."""
+    here = built()
+    there = pickle.loads(pickle.dumps(here))
+    for address in ("10.1.2.3", "1.0.0.1", "2001:db8::1", "198.51.100.1"):
+        assert there.lookup(packed(address)) == here.lookup(packed(address))
+    assert there.lookup(GOOGLE[0])[1] == GOOGLE[1]

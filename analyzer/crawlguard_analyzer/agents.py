@@ -35,6 +35,10 @@ KINDS = tuple(_SHIFTS)
 company, an exit that many people share, not a public address at all."""
 
 
+KEPT = 65_536
+"""User-Agents whose agent is remembered from one chunk of a log to the next: at most 32 MB."""
+
+
 class Registry:
     """A policy's agents and networks, ready for look-ups. ``asn`` and ``country``: mmdb files, None to do without.
 
@@ -46,15 +50,17 @@ class Registry:
         self._index = UserAgentIndex(policy.agents)
         sets, self._own = _sets(policy.agents, networks)
         self._table: AddressTable = build_table(sets, asn, country)
-        self.has_asn, self.has_country = bool(asn), bool(country)
+        self._found: dict[str, Agent | None] = {}
+        self._said: dict[int, tuple[list[bool], list[str], list[str]]] = {}
+
         self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
 
     def names(self, uas: pl.Series) -> pl.DataFrame:
         """For each different User-Agent: ua, agent, category, operator (null where it names no agent of the catalogue)."""
         different = uas.unique()
         cut = different.str.slice(0, MAX_UA).to_list()  # bounds the copy; ``find`` counts in bytes
-        found = [self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])[0] for ua in cut]
-        named = [self.agents[numbers[0]] if numbers else None for numbers in found]
+        known = self._found
+        named = [known[ua] if ua in known else self._find(ua) for ua in cut]
         return pl.DataFrame(
             {
                 "ua": different,
@@ -65,6 +71,13 @@ class Registry:
             schema=dict.fromkeys(("ua", "agent", "category", "operator"), pl.String),
         )
 
+    def _find(self, ua: str) -> Agent | None:
+        numbers, _ = self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])
+        if len(self._found) >= KEPT:  # strangers by the million
+            self._found = {}
+        agent = self._found[ua] = self.agents[numbers[0]] if numbers else None
+        return agent
+
     def addresses(self, clients: pl.Series) -> pl.DataFrame:
         """For each client (different addresses): subnet, asn, country, a Boolean for each of KINDS, and ``of`` and ``around``, see ``identity``."""
         packed = [parse_ip(text) for text in clients]
@@ -72,7 +85,9 @@ class Registry:
         facts = [look(p) if p else nothing for p in packed]
         masks = [f[0] for f in facts]
         number = {mask: i for i, mask in enumerate(dict.fromkeys(masks))}
-        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema_overrides={"mask": pl.Int64})
+        named = dict.fromkeys(("of", "around"), pl.List(pl.String))
+        schema: dict[str, pl.DataType | type[pl.DataType]] = {"mask": pl.Int64, **dict.fromkeys(KINDS, pl.Boolean), **named}
+        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema=schema)
         return (
             pl.DataFrame(
                 {
@@ -90,11 +105,19 @@ class Registry:
 
     def _told(self, masks: Iterable[int]) -> dict[str, list[object]]:
         """What each mask of the table says."""
-        masks = list(masks)
-        told: dict[str, list[object]] = {kind: [bool(m >> shift & 1) for m in masks] for kind, shift in _SHIFTS.items()}
-        told["of"] = [[name for name, (own, _) in self._own.items() if m & own] for m in masks]
-        told["around"] = [[name for name, (_, near) in self._own.items() if m & near] for m in masks]
+        each = [self._says(mask) for mask in masks]
+        told: dict[str, list[object]] = {kind: [bits[i] for bits, _, _ in each] for i, kind in enumerate(_SHIFTS)}
+        told["of"], told["around"] = [of for _, of, _ in each], [around for _, _, around in each]
         return told
+
+    def _says(self, mask: int) -> tuple[list[bool], list[str], list[str]]:
+        said = self._said.get(mask)
+        if said is None:  # the table has no more masks than places
+            own = self._own.items()
+            bits = [bool(mask >> shift & 1) for shift in _SHIFTS.values()]
+            of, around = [name for name, (own_bits, _) in own if mask & own_bits], [name for name, (_, near) in own if mask & near]
+            said = self._said[mask] = bits, of, around
+        return said
 
 
 def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
@@ -119,10 +142,14 @@ def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
 
 def subnets(ip: pl.Expr) -> pl.Expr:
     """The /24 or /48 that an address is in, as text; a host name stays as it is. IPv6 is taken as it is usually written."""
-    four = ip.str.replace(r"^(?:::ffff:)?(\d+\.\d+\.\d+)\.\d+$", "${1}.0/24")
-    head = ip.str.splitn("::", 2).struct.field("field_0").str.split(":")
-    six = head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48"
-    return pl.when(four.str.ends_with("/24")).then(four).when(ip.str.contains(":", literal=True)).then(six).otherwise(ip)
+    four = ip.str.contains(r"^(?:::ffff:)?[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$")
+    six = pl.when(~four & ip.str.contains(":", literal=True)).then(ip)
+    head = six.str.splitn("::", 2).struct.field("field_0").replace("", "0").str.split(":")
+    return (
+        pl.when(four).then(ip.str.strip_prefix("::ffff:").str.strip_chars_end("0123456789") + "0/24")
+        .when(six.is_not_null()).then(head.list.concat(pl.lit(["0", "0", "0"])).list.head(3).list.join(":") + "::/48")
+        .otherwise(ip)
+    )  # fmt: skip
 
 
 def _published(networks: dict[str, Network]) -> dict[str, list[Network]]:

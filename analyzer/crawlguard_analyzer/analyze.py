@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 
-from crawlguard.client_ip import parse_ip
 from crawlguard.console import default_policy
 from crawlguard.errors import ConfigError, DataError
-from crawlguard.events import Privacy
 from crawlguard.export.robots import robots_txt
 from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
@@ -22,11 +21,13 @@ from crawlguard.policy.model import Policy
 from . import compliance as robots
 from .analysis import Analysis, Totals
 from .clients import clients, context
-from .counting import Collector, Counted, Form, count_all
+from .counting import Counted, Form, count_all
 from .merging import merge_states, write_rollup
+from .nginxconf import log_formats
+from .pipeline import Collector
 from .progress import shards_line
 from .reading import read
-from .report.private import private
+from .report.private import hidden, private
 from .rollup import Clients, merge
 from .state import State
 
@@ -69,8 +70,8 @@ def analyse(
     ``state``: a directory that remembers what was read, so that only what is new is; ``merged``: states and rollup files of other hosts;
     ``policy``: whose agents and networks name clients; ``asn``, ``country``: mmdb files, else the policy's; ``robots_file``: the site's
     robots.txt, else the one that the policy serves; ``log_format``: a format's name or a server's own string; ``client_field``: the field
-    that holds the client's address; ``nginx_conf``: take logs and formats from there; ``cluster``: the address of a dask scheduler; ``rollup``: a file for what was
-    counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
+    that holds the client's address; ``nginx_conf``: formats, and logs if none are named, are taken from there; ``cluster``: the address of a
+    dask scheduler; ``rollup``: a file for what was counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
     become in the state, and in what is returned; ``rejects``: a file for the lines that are no requests.
 
     Raises DataError and ConfigError for what cannot be used, PolicyError for a broken policy.
@@ -84,12 +85,15 @@ def analyse(
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:
-            if kept:
-                raise ConfigError("--cluster reads whole logs, --state what is new in them: use one of the two")
+            if kept or nginx_conf or rejects:
+                raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
             with shards_line(quiet) as progress:
                 found = count_all(logs, collectors, form=form, address=cluster, progress=progress)
         else:
-            found, positions = read(logs, collectors, form, kept.positions if kept else None, rejects=rejects, quiet=quiet)
+            configured = log_formats(nginx_conf, client_field) if nginx_conf else ()
+            logs = logs or [f"{escape(str(one.path))}*" for one in configured]  # the rotated ones too
+            before = kept.positions if kept else None
+            found, positions = read(logs, collectors, form, before, configured=configured, rejects=rejects, quiet=quiet)
         if kept:
             found = _remembered(kept, found, positions, collectors, privacy)
     counted, audited, acted = found.rollups
@@ -145,13 +149,10 @@ def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
     """The rollup with addresses as ``crawlguard.events.Privacy`` shows them; clients that become the same add up."""
     if privacy == "full":
         return rollup
-    show = Privacy(privacy).show
     names = rollup["ip"].unique()
-    shown = [
-        show(packed) if (packed := parse_ip(name)) is not None else show(name.encode()) if privacy == "keyed" else "unknown"
-        for name in names
-    ]
-    return merge([rollup.with_columns(pl.col("ip").replace(names, pl.Series(shown, dtype=pl.String)))])
+    shown = map(hidden(privacy), names)
+    known = pl.DataFrame([names, pl.Series("shown", list(shown), pl.String)])
+    return merge([rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"})])
 
 
 def _robots(path: str | None, rules: Policy) -> bytes | None:

@@ -7,7 +7,7 @@ makes too few requests for the burst cannot trip. Only the requests of keys that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
@@ -82,10 +82,30 @@ class Rate:
         for part in rows.select("k", "row", "now", *self._names).partition_by("k", include_key=False, maintain_order=True):
             states = list(part.row(0)[2:])
             requests = zip(part["row"].to_list(), part["now"].to_list(), strict=True)
-            stopped += [row for row, now in requests if self._stops(states, now)]
+            if len(states) == 1:
+                states = [self._alone(states[0], requests, stopped)]
+            else:
+                stopped += [row for row, now in requests if self._stops(states, now)]
             ends.append(states)
         keys = rows["key"].unique(maintain_order=True)
         return stopped, self._fresh(keys, [list(column) for column in zip(*ends, strict=True)])
+
+    def _alone(self, state: int, requests: Iterable[tuple[int, int]], stopped: list[int]) -> int:
+        """``_stops`` where there is one window, as nearly everywhere, for all requests of a key: a quarter of the time. The state after them."""
+        [(interval, tolerance)], hold = self._steps, self._hold
+        for row, now in requests:
+            if now < -state:
+                stopped.append(row)
+                continue
+            if state < now:  # noqa: PLR1730 - max() is slower
+                state = now
+            if state + interval - now <= tolerance:
+                state += interval
+                continue
+            stopped.append(row)
+            if hold:
+                state = -(now + hold)
+        return state
 
     def _stops(self, states: list[int], now: int) -> bool:
         """One request: whether any window stops it. Only when none does it counts, in all; else those that do start their penalty."""
@@ -95,7 +115,7 @@ class Rate:
             if now < -state:
                 waiting.append(n)
                 continue
-            if state < now:  # passed, held or not
+            if state < now:  # has passed, held or not
                 states[n] = state = now
             if state + interval - now > tolerance:
                 waiting.append(n)

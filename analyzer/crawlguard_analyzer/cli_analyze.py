@@ -55,9 +55,9 @@ def analyze(
     if as_json:
         emit(analysis.to_dict())
     elif not quiet:
-        from .report.terminal import show
+        from .report.terminal import echo
 
-        click.echo(show(analysis))
+        echo(analysis, then="crawlguard report " + (f"--state {options['state']}" if options["state"] else " ".join(logs)), brief=True)
 
 
 def _write(clients: Any, path: str) -> None:

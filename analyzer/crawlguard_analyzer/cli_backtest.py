@@ -31,7 +31,7 @@ class Log:
     """Logs as one stream of shards. ``without``: columns that one of them lacks; ``formats``: what each was taken for."""
 
     def __init__(self, inputs: Sequence[str], log_format: str | None) -> None:
-        self._sources = open_sources(inputs)
+        self._sources = [source for source in open_sources(inputs) if source.sample()]  # an empty log has no format, and nothing to say
         self._formats = [_format(source, log_format) for source in self._sources]
         self.formats = list(dict.fromkeys(one.name for one in self._formats))
         heads = [one.parse(source.sample()).rows for one, source in zip(self._formats, self._sources, strict=True)]

@@ -18,13 +18,16 @@ from .agents import Registry, identity
 from .browsers import kinds
 from .classify import DEFAULT, Weights, classes, load_weights, scored
 from .features import Site, features, site_of
-from .rollup import AGENTS, HIGH, PATHS, SCHEMA
+from .rollup import AGENTS, HIGH, PATHS
 from .swarms import swarms
 
 CLIENTS_VERSION = 1
 
-_NOT_SUMS = ("day", "ip", "ua", "ua_requests", "first", "last", "burst_10", "burst_60", "hours", "paths", "uas")
-_SUMS = tuple(name for name in SCHEMA if name not in _NOT_SUMS)
+_SUMS = (
+    "requests", "documents", "assets", "styles", "referred", "ok", "errors", "missing", "heads", "robots", "favicons", "http10", "http11",
+    "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares",
+)  # fmt: skip
+"""What is needed of a rollup's sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def context(
 
 
 def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
-    """The clients of a merged rollup (see ``rollup.SCHEMA``), in the order of their requests, most first.
+    """The clients of a merged rollup (see ``rollup.SCHEMA``), in the order of their requests, most first, then of their first.
 
     Columns: client, class, score, agent, category, operator, identity, swarm, requests, documents, assets, bytes, first, last, days,
     subnet, asn, country, ua, then each feature and its points.
@@ -69,7 +72,7 @@ def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     return swarms(judged, site, context.weights).select(
         "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes",
         "first", "last", "days", "subnet", "asn", "country", "ua", *names,
-    ).sort("requests", "client", descending=[True, False])  # fmt: skip
+    )  # fmt: skip
 
 
 def site(rollup: pl.DataFrame, context: Context) -> Site:
@@ -87,56 +90,68 @@ def described(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 def totals(rollup: pl.DataFrame) -> pl.DataFrame:
-    """The days of each client added up, as ``client`` and
+    """The days of each client added up, those of most requests first, as ``client`` and
 
-    ``ua`` (that of its busiest day), ``first``, ``last``, ``days``, the sums of ``rollup.SCHEMA``, the largest bursts, ``hours_active``
-    (hours of the day with a request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day),
-    ``distinct`` targets, ``names`` (distinct User-Agents), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
+    ``ua`` (that of its busiest day), ``first``, ``last``, ``days``, the sums, ``burst_60``, ``hours_active`` (hours of the day with a
+    request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day), ``distinct`` targets, ``names``
+    (distinct User-Agents), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
     """
-    # Numbers for the addresses: to group by text takes ten times as long.
-    key = rollup["ip"].cast(pl.Categorical(pl.Categories.random())).to_physical().alias("key")
-    hours = pl.col("hours").bitwise_count_ones()
-    order = pl.int_range(pl.len(), dtype=pl.Int64)
-    daily = rollup.select(
-        key, "first", "last", "burst_10", "burst_60", "hours", *_SUMS,
-        hours.cast(pl.Int64).alias("active"),
-        (pl.col("requests") * HIGH + HIGH - 1 - order).alias("busiest"),
+    table = rollup.with_columns(
+        pl.col("ip").hash(seed=3).alias("key"),  # to group by text takes ten times as long
+        pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells"),
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
+    )
+    several = table["key"].is_duplicated()
+    once = table.filter(~several).select(
+        "key", "row", *_SUMS, "first", "last", "burst_60", "cells", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
+        _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
+        _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
     )  # fmt: skip
-    added = daily.group_by("key").agg(
+    added = pl.concat([once, _added(table.filter(several)).select(once.columns)]).sort(
+        "requests", "first", "key", descending=[True, False, False]
+    )
+    return added.with_columns(
+        rollup["ip"].gather(added["row"]).alias("client"),
+        rollup["ua"].gather(added["row"]).alias("ua"),
+        (pl.col("cells") / pl.col("days")).alias("hours_active"),
+        pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"),
+        pl.lit(1).alias("clients"),
+    ).drop("key", "row")
+
+
+def _added(table: pl.DataFrame) -> pl.DataFrame:
+    """The clients with several rows. ``row`` is that of the busiest, of several such the first in the table."""
+    busiest = pl.col("requests") * HIGH + HIGH - 1 - pl.col("row")
+    table = table.with_columns(pl.col("key").alias("hash"), pl.col("key").rank("dense").cast(pl.UInt32))
+    sums = table.group_by("key").agg(
+        pl.col("hash").first(),
+        pl.col(*_SUMS, "cells").sum(),
         pl.col("first").min(),
-        pl.col("last", "burst_10", "burst_60", "busiest").max(),
+        pl.col("last", "burst_60").max(),
         pl.len().cast(pl.Int32).alias("days"),
-        pl.col(*_SUMS).sum(),
-        pl.col("active").sum().alias("cells"),
+        (HIGH - 1 - busiest.max() % HIGH).alias("row"),
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),
     )
-    rows = HIGH - 1 - added["busiest"] % HIGH
-    return (
-        added.with_columns(
-            rollup["ip"].gather(rows).alias("client"),
-            rollup["ua"].gather(rows).alias("ua"),
-            (pl.col("cells") / pl.col("days")).alias("hours_active"),
-            pl.lit(1).alias("clients"),
-        )
-        .join(_distinct(key, rollup["paths"], PATHS), on="key")
-        .join(_distinct(key, rollup["uas"], AGENTS).rename({"distinct": "names"}), on="key")
-        .with_columns(pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"))
-        .drop("key", "busiest")
-    )
+    for column, size, name in (("paths", PATHS, "distinct"), ("uas", AGENTS, "names")):
+        sums = sums.join(_distinct(table, column, size).rename({column: name}), on="key", how="left")
+    return sums.with_columns(pl.col("hash").alias("key"))
 
 
-def _distinct(key: pl.Series, sketches: pl.Series, size: int) -> pl.DataFrame:
-    """How many different values the sketches of a key stand for together: exactly below ``size``, and from the least ones above."""
-    each = pl.DataFrame({"key": key, "value": sketches}).explode("value", keep_nulls=False, empty_as_null=False)
-    packed = each.select((pl.col("key").cast(pl.UInt64) * HIGH + pl.col("value")).alias("at"))["at"].unique().sort()
+def _distinct(table: pl.DataFrame, column: str, size: int) -> pl.DataFrame:
+    """How many different values the sketches of a key (a small number) stand for together."""
+    each = table.select("key", column).explode(column, keep_nulls=False, empty_as_null=False)
+    packed = each.select((pl.col("key").cast(pl.UInt64) * HIGH + pl.col(column)).sort().alias("at"))["at"]
+    packed = packed.filter((packed != packed.shift(1)).fill_null(True))
     groups = (
         pl.DataFrame({"key": (packed // HIGH).cast(pl.UInt32)})
         .with_row_index("start")
         .group_by("key")
-        .agg(pl.col("start").min(), pl.len().cast(pl.Float64).alias("count"))
+        .agg(pl.col("start").min(), pl.len().alias("count"))
     )
-    largest = packed.gather(pl.Series(groups["start"]) + size - 1, null_on_oob=True) % HIGH
-    return groups.select(
-        "key",
-        pl.when(pl.col("count") < size).then("count").otherwise((size - 1) * 2.0**32 / (largest + 1.0)).alias("distinct"),
-    )
+    largest = pl.lit(packed).gather(pl.col("start") + size - 1, null_on_oob=True) % HIGH
+    return groups.select("key", _estimate(pl.col("count"), largest, size).alias(column))
+
+
+def _estimate(count: pl.Expr, largest: pl.Expr, size: int) -> pl.Expr:
+    """What a sketch of the ``size`` least hashes says (see ``rollup.PATHS``): their number, or what the largest of a full one stands for."""
+    return pl.when(count < size).then(count).otherwise((size - 1) * 2.0**32 / (largest + 1.0)).cast(pl.Float64)

@@ -6,7 +6,7 @@ Targets are data: they are kept as they were, cut to a length, and whoever shows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -42,20 +42,31 @@ class Compliance:
     """A collector: call it with rows, merge what it returns. ``robots``: the site's robots.txt, None when it is not known."""
 
     def __init__(self, registry: Registry, robots: bytes | None = None) -> None:
-        self._registry = registry
+        self.registry = registry
         self._file: RobotsFile | None = parse(robots) if robots is not None else None
         self._heads = tuple(_heads(self._file)) if self._file else ()
         self._groups: dict[str, tuple[Group, ...]] = {}
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The declared agents' requests among these rows, by SCHEMA."""
-        names = self._registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
-        if not names.height:
+        return self.fold([self.mark(rows)])
+
+    def mark(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The requests of declared agents, which are few: many chunks' are counted at once."""
+        names = self.registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
+        named = rows.select("time", "ip", "target", "ua").filter(pl.col("ua").is_in(names["ua"].implode()))
+        # Copies: a slice of a text holds the whole chunk in memory.
+        copied = named.with_columns(pl.concat_str(name, pl.lit("")).alias(name) for name in ("ip", "target"))
+        return copied.join(names, on="ua", how="left").drop("ua")
+
+    def fold(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """The marked requests of chunks that follow each other, by SCHEMA."""
+        named = pl.concat(parts)
+        if not named.height:
             return pl.DataFrame(schema=SCHEMA)
-        named = rows.select("time", "ip", "target", "ua").join(names, on="ua", how="inner")
-        places = self._registry.addresses(named["ip"].unique().rename("client"))
+        places = self.registry.addresses(named["ip"].unique().rename("client"))
         known = named.join(places, left_on="ip", right_on="client", how="left").with_columns(
-            identity(pl.col("time"), self._registry.dates).alias("identity"), (pl.col("time") // DAY).cast(pl.Int32).alias("day")
+            identity(pl.col("time"), self.registry.dates).alias("identity"), (pl.col("time") // DAY).cast(pl.Int32).alias("day")
         )
         fetch = pl.col("target").str.contains(r"^/robots\.txt(?:\?|$)")
         wrong = pl.col("wrong")
@@ -116,7 +127,7 @@ class Compliance:
         """The groups of the first of an agent's tokens that the file names, else those for everybody."""
         if self._file is None:
             return ()
-        tokens = next((a.robots for a in self._registry.agents if a.name == agent), ())
+        tokens = next((a.robots for a in self.registry.agents if a.name == agent), ())
         return next((groups for token in tokens if (groups := self._file.named(token))), self._file.named(STAR))
 
     def binds(self, agent: str) -> bool:
@@ -132,7 +143,7 @@ def compliance(found: pl.DataFrame, clients: pl.DataFrame, collector: Compliance
     fetched the file, which forbids it something, and did not in ENOUGH documents. The file is that of today: what it said when the
     requests were made, nobody knows.
     """
-    facts = {agent.name: (agent.operator, agent.category) for agent in collector._registry.agents}
+    facts = {agent.name: (agent.operator, agent.category) for agent in collector.registry.agents}
     counted = clients.filter(pl.col("agent").is_not_null()).group_by("agent", "identity").agg(pl.len().cast(pl.Int64).alias("clients"))
     agents = found.group_by("agent", "identity").agg(
         pl.col("requests", "robots_fetched", "disallowed").sum(),

@@ -56,13 +56,16 @@ def site_of(clients: pl.DataFrame) -> Site:
     likely = clients.filter((pl.col("kind") == "browser") & (pl.col("robots") == 0) & ~pl.col("near") & ~pl.col("cloud"))
     following, loading = likely.filter(pl.col("referred") > 0), likely.filter((pl.col("assets") > 0) & (pl.col("documents") > 0))
     dressed = likely.filter((pl.col("styles") > 0) & (pl.col("documents") > 0))
+    assets = _mean(following, pl.col("assets") / pl.col("documents"))
+    # A crawler may follow links too, and on a small site it would be the busiest of all.
+    people = following.filter(pl.col("assets") > pl.col("asked") * assets * FEW) if assets else following
     old = _mean(dressed, (pl.col("http10") + pl.col("http11")) / pl.col("requests"), unknown=1.0)
     least = NOTHING_USUAL
     return Site(
-        volume=_busiest(following, pl.col("documents") / pl.col("days"), least.volume),
-        breadth=_busiest(following, pl.col("asked") / pl.col("days"), least.breadth),
-        pace=_busiest(following, _PACE, least.pace),
-        assets=_mean(following, pl.col("assets") / pl.col("documents")),
+        volume=_busiest(people, pl.col("documents") / pl.col("days"), least.volume),
+        breadth=_busiest(people, pl.col("asked") / pl.col("days"), least.breadth),
+        pace=_busiest(people, _PACE, least.pace),
+        assets=assets,
         styles=_mean(following, pl.col("styles") / pl.col("documents")),
         referrers=_mean(loading, pl.col("referred") / pl.col("documents")),
         favicons=_mean(dressed, pl.col("favicons")),
@@ -102,14 +105,32 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("cloud", pl.col("cloud"), "its address is in a cloud or with a hosting company", group=True),
         Feature("exit", pl.col("exit"), "many people leave from its address", group=True),
         Feature("robots", pl.col("robots") / documents, "the share of robots.txt among its documents", group=True),
-        Feature("bare", dressed.then(_absent(assets, pl.col("asked") * site.assets)), "assets that could be expected with its different documents, where there are none", group=True),
-        Feature("unstyled", pl.when(assets > 0).then(_absent(pl.col("styles"), pl.col("asked") * site.styles)), "the same for styles and scripts, where there are images", group=True),
+        Feature(
+            "bare",
+            dressed.then(_absent(assets, pl.col("asked") * site.assets)),
+            "assets that could be expected with its different documents, where there are none",
+            group=True,
+        ),
+        Feature(
+            "unstyled",
+            pl.when(assets > 0).then(_absent(pl.col("styles"), pl.col("asked") * site.styles)),
+            "the same for styles and scripts, where there are images",
+            group=True,
+        ),
         Feature("unreferred", _absent(pl.col("referred"), pl.col("asked") * site.referrers), "the same for referrers", group=True),
-        Feature("faceless", dressed.then(_absent(pl.col("favicons"), pl.col("clients") * site.favicons)), "the same for favicons", group=True),
-        Feature("breadth", poor.then(pl.col("asked") / pl.col("days") / site.breadth), "different documents in a day, with few assets, by what is much here"),
+        Feature(
+            "faceless", dressed.then(_absent(pl.col("favicons"), pl.col("clients") * site.favicons)), "the same for favicons", group=True
+        ),
+        Feature(
+            "breadth",
+            poor.then(pl.col("asked") / pl.col("days") / site.breadth),
+            "different documents in a day, with few assets, by what is much here",
+        ),
         Feature("volume", poor.then(documents / pl.col("days") / site.volume), "documents in a day, the same way"),
         Feature("pace", poor.then(_PACE / site.pace), "most documents in 60 s, the same way"),
-        Feature("trickle", pl.when(pl.col("long_gaps") * 2 > pl.col("gaps")).then(pl.col("asked")), "different paths, mostly one at a time"),
+        Feature(
+            "trickle", pl.when(pl.col("long_gaps") * 2 > pl.col("gaps")).then(pl.col("asked")), "different paths, mostly one at a time"
+        ),
         Feature("tireless", pl.col("hours_active"), "hours of the day with a request, mean of its days"),
         Feature("sleepless", pl.when(pl.col("cells") >= 30).then(pl.col("clock")), "hours of the day with a request on any of its days"),
         Feature("regular", several.then(1 - spread / (pl.col("gap_sum") / pl.col("gaps"))), "evenness of its pauses: 1 is a clock"),
@@ -119,8 +140,14 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("strange", pl.col("kind") == "other", "a User-Agent that is no browser's"),
         Feature("robotic", pl.col("kind") == "robot", "a User-Agent that calls itself a robot"),
         Feature("impossible", pl.col("impossible"), "a browser version that was never built, or not yet"),
-        Feature("ancient", ((pl.col("last") - pl.col("released")) / (365 * DAY)).clip(lower_bound=0), "years since its browser was current"),
-        Feature("outdated", pl.when(pl.col("kind") == "browser").then((pl.col("http10") + pl.col("http11")) / requests) * site.modern, "share of HTTP/1, as far as that is unusual here"),
+        Feature(
+            "ancient", ((pl.col("last") - pl.col("released")) / (365 * DAY)).clip(lower_bound=0), "years since its browser was current"
+        ),
+        Feature(
+            "outdated",
+            pl.when(pl.col("kind") == "browser").then((pl.col("http10") + pl.col("http11")) / requests) * site.modern,
+            "share of HTTP/1, as far as that is unusual here",
+        ),
         Feature(
             "relayed",
             pl.when((pl.col("ok") * 50 >= requests * 49) & (pl.col("referred") * 5 >= pages * 4) & (assets == 0)).then(pl.col("names")),
@@ -128,8 +155,12 @@ def features(site: Site) -> tuple[Feature, ...]:
         ),
         Feature("styled", pl.col("styles") / documents.clip(lower_bound=1), "styles and scripts per document"),
         Feature("favicon", pl.col("favicons") > 0, "asked for the favicon"),
-        Feature("following", pl.when(assets * 4 >= documents).then(pl.col("referred") / pages), "share of documents with a referrer, with assets"),
-    )  # fmt: skip
+        Feature(
+            "following",
+            pl.when(assets * 4 >= documents).then(pl.col("referred") / pages),
+            "share of documents with a referrer, with assets",
+        ),
+    )
 
 
 def _absent(there: pl.Expr, expected: pl.Expr) -> pl.Expr:

@@ -8,7 +8,7 @@ for the clients' rollup, and each address and User-Agent of a chunk once), two b
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast, runtime_checkable
@@ -17,13 +17,12 @@ import polars as pl
 
 from .formats import Format
 from .parsed import Reject
+from .shards import fold
 from .streams import KEPT
 
 WORKERS: Final = 2
 FOLD: Final = 8
 """Chunks of a block: as many as a shard has, so that a cluster comes to the same."""
-ARITY: Final = 8
-"""Blocks that are merged at once."""
 
 
 class Collector(Protocol):
@@ -78,7 +77,7 @@ def blocks(
     *,
     progress: Callable[[int], None] | None = None,
     rejects: Callable[[list[Reject]], None] | None = None,
-) -> Iterator[Block]:
+) -> Generator[Block]:
     """The chunks of one log, block by block, in order.
 
     ``progress`` is told how many bytes are parsed in all; ``rejects`` gets every line that is no row, in the order of the file. Both are
@@ -130,12 +129,8 @@ def run(
     rejects: Callable[[list[Reject]], None] | None = None,
 ) -> Block:
     """All chunks of one log as one block: see ``blocks``."""
-    found: list[Block] = []
-    for block in blocks(chunks, format, collectors, progress=progress, rejects=rejects):
-        found.append(block)
-        if len(found) == ARITY:
-            found = [merged(found, collectors)]
-    return found[0] if len(found) == 1 else merged(found, collectors)
+    found = blocks(chunks, format, collectors, progress=progress, rejects=rejects)
+    return fold(found, lambda some: merged(some, collectors)) or merged([], collectors)
 
 
 def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,13 +13,16 @@ from typing import Any
 
 from crawlguard.errors import DataError
 
-from .counting import Collector, Counted, Form, _parts, join
+from .counting import Counted, Form, join
+from .formats import Format
+from .nginxconf import AccessLog
 from .parsed import Reject
+from .pipeline import Collector, run
 from .progress import bytes_line
 from .shards import fold
 from .sources import Source, open_sources, positions_after
 
-Keep = Callable[[Iterable[Reject]], None]
+Keep = Callable[[list[Reject]], None]
 
 
 def read(
@@ -28,36 +31,77 @@ def read(
     form: Form,
     positions: dict[str, Any] | None = None,
     *,
+    configured: Sequence[AccessLog] = (),
     rejects: str | None = None,
     quiet: bool = False,
 ) -> tuple[Counted, dict[str, Any]]:
     """What is new in the logs (all of it without ``positions``), and the positions for the next run.
 
-    ``rejects``: a file that is written anew with the lines that are no requests, as they stood; it is there only if all went well.
+    ``configured``: logs whose formats an nginx.conf tells. ``rejects``: a file that is written anew with the lines that are no requests, as
+    they stood; it is there only if all went well.
     Raises DataError for what cannot be read.
     """
     sources = open_sources(logs, positions) if logs else []
     with ExitStack() as stack:
         keep = stack.enter_context(_kept(rejects))
         tell = stack.enter_context(bytes_line([source.total for source in sources], quiet))
-        found, before = [], 0
-        for source in sources:
-            found.append(_one(source, collectors, form, keep, partial(_after, tell, before)))
-            before += source.total or 0
-    return join(collectors, found), positions_after(sources, positions or {})
+        counts = _counts(sources, collectors, form, configured, keep, tell)
+        found = fold(counts, partial(join, collectors)) or join(collectors, [])
+    return found, positions_after(sources, positions or {})
+
+
+def _counts(
+    sources: Sequence[Source],
+    collectors: Sequence[Collector],
+    form: Form,
+    configured: Sequence[AccessLog],
+    keep: Keep,
+    tell: Callable[[int], None],
+) -> Iterator[Counted]:
+    before = 0
+    for source in sources:
+        try:
+            log = _format(source, form, configured)
+        except DataError as error:
+            if not source.found:
+                raise
+            # Among the files of a directory there may be other things than logs.
+            skipped = f"{source.name}: left out, no format is known that its lines are of ({str(error).splitlines()[0]})"
+            yield replace(join(collectors, []), problems=(skipped,))
+            continue
+        yield _one(source, collectors, log, keep, partial(_after, tell, before))
+        before += source.total or 0
 
 
 def _after(tell: Callable[[int], None], before: int, done: int) -> None:
     tell(before + done)
 
 
-def _one(source: Source, collectors: Sequence[Collector], form: Form, keep: Keep, progress: Callable[[int], None]) -> Counted:
-    chunks = source.chunks(progress=progress)
-    found = fold(_parts(collectors, form, source, chunks), partial(join, collectors)) or join(collectors, [])
+def _format(source: Source, form: Form, configured: Sequence[AccessLog]) -> Format | None:
+    """None for a log without a line. Raises DataError for one of a format that is not known."""
+    sample = source.sample()
+    for log in configured:
+        name = str(log.path)
+        if source.name == name or source.name.startswith((f"{name}.", f"{name}-")):
+            return log.format
+    return form.of(sample + source.header, source.name) if sample else None
+
+
+def _one(source: Source, collectors: Sequence[Collector], log: Format | None, keep: Keep, progress: Callable[[int], None]) -> Counted:
+    if log is None:
+        return join(collectors, [])
+    block = run(source.chunks(progress=progress), log, collectors, rejects=keep)
     keep(source.rejects)
-    too_long = Counter({"too long": source.rejected} if source.rejected else {})
-    problems = tuple(f"{source.name}: {problem}" for problem in source.problems)
-    return replace(found, unparsed=found.unparsed + too_long, problems=problems)
+    return Counted(
+        rollups=block.rollups,
+        rows=block.rows,
+        unparsed=block.unparsed + Counter({"too long": source.rejected}),
+        rejects=block.rejects,
+        formats=Counter({log.name: block.rows}),
+        problems=tuple(source.problems),
+        first=block.first,
+        last=block.last,
+    )
 
 
 @contextmanager

@@ -1,9 +1,7 @@
-"""Requests become one row per client and day, and rows of one client add up: days, hosts and shards merge, in any order, to the same.
+"""Requests become one row per client and day; see ``adding`` for what is in a row, and how rows of shards, days and hosts become one.
 
 Nothing here touches a request in Python, and nothing is looked up in a hash table: a shard's requests are sorted once by client, day and
-second, as one column of numbers, and what a client comes to is the difference of running sums at its ends. What is counted exactly adds
-exactly. Bursts and gaps are those inside one shard (a burst that a shard's end cuts counts as its larger half); distinct paths are a sketch,
-see PATHS; ``ua`` is the User-Agent that had the most requests of the client in any one shard.
+second, as one column of numbers, and what a client comes to is the difference of running sums at its ends.
 """
 
 from __future__ import annotations
@@ -14,48 +12,10 @@ from typing import Final, cast
 
 import polars as pl
 
+from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge
 from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, joined, marked
 
 __all__ = ["AGENTS", "ASSETS", "DAY", "HIGH", "PATHS", "SCHEMA", "SESSION", "STYLES", "WINDOWS", "Clients", "distinct", "merge", "rollup"]
-
-DAY: Final = 86_400
-SESSION: Final = 300
-"""Seconds of silence that end a session (arXiv 2505.21733 uses the same for crawlers)."""
-WINDOWS: Final = (10, 60)
-"""Seconds in which the most requests are looked for."""
-PATHS: Final = 64
-"""Least hashes of paths that are kept of a client (k minimum values, Bar-Yossef et al. 2002): up to 64 different paths are counted
-exactly, more with a standard error of 1/sqrt(62) = 13%."""
-AGENTS: Final = 8
-"""The same for User-Agents: 8 exactly, and beyond that it does not matter how many there are."""
-
-_SUMS: Final = ("requests", "documents", *(mark.name for mark in MARKS), "depth", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares")
-_MAXIMA: Final = ("last", *(f"burst_{w}" for w in WINDOWS))
-_LISTS: Final = {"paths": PATHS, "uas": AGENTS}
-_WIDE: Final = ("first", "last", "bytes", "gap_squares")
-
-SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "day": pl.Int32,
-    "ip": pl.String,
-    "ua": pl.String,
-    "ua_requests": pl.Int64,
-    "first": pl.Int64,
-    "last": pl.Int64,
-    **dict.fromkeys(_SUMS, pl.Int64),
-    **{f"burst_{w}": pl.Int64 for w in WINDOWS},
-    "hours": pl.Int64,
-    "paths": pl.List(pl.UInt32),
-    "uas": pl.List(pl.UInt32),
-}
-"""One row: the day (since 1970, UTC), the address as logged, the User-Agent of the most requests in one shard (of several the first in the
-alphabet) and how many those were, its first and last second, then sums.
-
-``documents`` are requests that are no asset; ``styles`` those for CSS, JavaScript and fonts, ``images`` and ``feeds`` by the path's end;
-``referred`` documents with a referrer; ``ok redirects errors missing broken`` answers 2xx, 3xx, 4xx but 404, 404, 5xx; ``http10`` and
-``http11`` requests of that protocol; ``depth`` slashes of documents' paths; ``gaps`` seconds of pause between two requests that follow each
-other, as ``gap_sum`` and ``gap_squares``, and how many are longer than SESSION; ``hours`` a bit for each hour of the day (UTC) with a
-request; ``paths`` and ``uas`` sketches.
-"""
 
 ROWS_BITS: Final = 21
 MOST_ROWS: Final = (1 << ROWS_BITS) - 1
@@ -65,7 +25,7 @@ _CLIENT_BITS: Final = 64 - ROWS_BITS - _SECOND_BITS
 _FIELD: Final = 1 << ROWS_BITS
 _PACKED: Final = tuple(range(n, min(n + 3, len(MARKS))) for n in range(0, len(MARKS), 3))
 """Bits of marks that are summed as the three parts of one number."""
-_FULL: Final = pl.Schema(SCHEMA)
+_WIDE: Final = ("first", "last", "bytes", "gap_squares")
 _NARROW: Final = {name: pl.Int32 if kind == pl.Int64 and name not in _WIDE else kind for name, kind in SCHEMA.items()}
 """What one shard needs of SCHEMA."""
 
@@ -82,8 +42,7 @@ class Clients:
 
     def fold(self, parts: Sequence[Marked]) -> pl.DataFrame:
         """The rollup of chunks that follow each other."""
-        rolled = [_rolled(joined(group)) for group in _groups(parts)]
-        return rolled[0] if len(rolled) == 1 else merge(rolled)
+        return merge(_rolled(joined(group)) for group in _groups(parts))
 
     def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """See the function."""
@@ -93,50 +52,6 @@ class Clients:
 def rollup(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of one shard (see ``rows.ROWS``), one row per client and day, by SCHEMA."""
     return merge(_rolled(marked(rows.slice(start, MOST_ROWS))) for start in range(0, rows.height, MOST_ROWS))
-
-
-def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Rollups of the same log's shards, of several days or hosts, as one. The order of the parts does not matter."""
-    found = [part.select(*SCHEMA) for part in parts if part.height]
-    if not found:
-        return pl.DataFrame(schema=SCHEMA)
-    rows = pl.concat(found, how="vertical_relaxed")
-    several = rows.select(pl.struct("day", "ip").is_duplicated()).to_series() if len(found) > 1 else None
-    if several is not None and several.any():
-        rows = pl.concat([rows.filter(~several), _added(rows.filter(several))], how="vertical_relaxed")
-    return rows.sort("day", "ip").cast(_FULL)
-
-
-def _added(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of each client and day as one."""
-    rows = rows.cast(_FULL).sort("day", "ip", "first", "last")
-    between = (pl.col("first") - pl.col("last").shift(1).over("day", "ip")).clip(lower_bound=0)
-    rows = rows.with_columns(
-        (pl.col("gaps") + between.is_not_null()).alias("gaps"),
-        (pl.col("long_gaps") + (between > SESSION).fill_null(False)).alias("long_gaps"),
-        (pl.col("gap_sum") + between.fill_null(0)).alias("gap_sum"),
-        (pl.col("gap_squares") + between.fill_null(0) ** 2).alias("gap_squares"),
-    )
-    most = pl.col("ua_requests").max()
-    return (
-        rows.group_by("day", "ip")
-        .agg(
-            pl.col("ua").filter(pl.col("ua_requests") == most).min(),
-            most,
-            pl.col("first").min(),
-            pl.col(*_MAXIMA).max(),
-            pl.col(*_SUMS).sum(),
-            pl.col("hours").bitwise_or(),
-            *(pl.col(name).explode().unique().sort().head(k) for name, k in _LISTS.items()),
-        )
-        .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-    )
-
-
-def distinct(column: str, k: int) -> pl.Expr:
-    """How many different values a sketch of k least hashes stands for."""
-    kept = pl.col(column).list.len()
-    return pl.when(kept < k).then(kept).otherwise((k - 1) * 2.0**32 / (pl.col(column).list.last() + 1.0)).cast(pl.Float64)
 
 
 def _groups(parts: Sequence[Marked]) -> list[list[Marked]]:
@@ -179,7 +94,7 @@ def _rolled(shard: Marked) -> pl.DataFrame:
             *_agents(client, requests["ua"], shard.uas),
             *_counts(requests.select("code", "bytes")[(key % _FIELD).cast(pl.UInt32)], ends),
             *_times(at, owner, starts, ends),
-            _least(client * HIGH + requests["target"], PATHS).alias("paths"),
+            least(client * HIGH + requests["target"], PATHS).alias("paths"),
         ]
     )
     midnight = pl.col("day").cast(pl.Int64) * DAY
@@ -258,17 +173,5 @@ def _agents(client: pl.Series, ua: pl.Series, names: pl.Series) -> list[pl.Serie
     return [
         names.gather(MOST_ROWS - most % _FIELD).alias("ua"),
         (most // _FIELD).alias("ua_requests"),
-        _least(owner * HIGH + (names.hash(seed=1) // HIGH).gather(name), AGENTS).alias("uas"),
+        least(owner * HIGH + (names.hash(seed=1) // HIGH).gather(name), AGENTS).alias("uas"),
     ]
-
-
-def _least(pairs: pl.Series, k: int) -> pl.Series:
-    """The k least of the different hashes of each client; a pair is its number and a hash."""
-    pairs = pairs.sort()
-    pairs = pairs.filter(pairs.ne_missing(pairs.shift(1)))
-    owner = pairs // HIGH
-    starts = owner.ne_missing(owner.shift(1))
-    place = pl.int_range(pairs.len(), dtype=pl.Int64, eager=True)
-    rank = place - place.filter(starts).gather(starts.cast(pl.UInt32).cum_sum() - 1)
-    kept = pl.DataFrame({"owner": owner, "hash": (pairs % HIGH).cast(pl.UInt32)}).filter(rank < k)
-    return kept.with_columns(pl.col("owner").set_sorted()).group_by("owner", maintain_order=True).agg("hash")["hash"]

@@ -15,13 +15,9 @@ from .features import Site, features
 
 VOICE = 20
 """Requests with which one client can count in its group: a swarm is many, not one that is loud."""
-
-
 PEOPLE = 2
 """A group that holds more clients that stand out as people is no swarm, however many others it has: a crawler may take any browser's
 name, and people with that browser must not pay for it."""
-
-
 OLD = 1
 """Years after which a browser's User-Agent may be the mark of a swarm: that of a current one is everybody's."""
 
@@ -59,35 +55,43 @@ _SHARES = ("published", "near", "cloud", "exit")
 def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
     """The scored and classed clients, with ``swarm`` (its name, null for none) and the class "swarm" for members."""
     keyed = clients.with_columns(key.value.alias(f"_{key.name}") for key in KEYS)
-    unnamed = keyed.filter(pl.col("agent").is_null() & (pl.col("kind") != "text"))
+    heard = pl.col("agent").is_null() & (pl.col("kind") != "text")
     bare = pl.all_horizontal(pl.col(name) == 0 for name in ("styles", "favicons", "referred"))
     # Images alone, without a page, are also what mail providers fetch for their readers.
     quiet = bare & ((pl.col("assets") == 0) | ((pl.col("cloud") > 0) & (pl.col("asked") > 0)))
-    member = pl.col("agent").is_null() & (pl.col("class") == "unknown") & (pl.col("kind") != "text") & quiet
-    found = [pl.col(f"_{key.name}").is_in(_swarms(unnamed, key, site, weights).implode()) for key in KEYS]
-    names = [pl.when(hit).then(pl.col(f"_{key.name}")) for hit, key in zip(found, KEYS, strict=True)]
+    voice = (VOICE / pl.col("requests")).clip(upper_bound=1.0)
+    traces = keyed.filter(heard).select(
+        *(_hash(key).alias(key.name) for key in KEYS),  # to group by text takes ten times as long
+        pl.col("subnet").hash().alias("place"),
+        (pl.col("class") == "person").alias("people"),
+        *((shown * voice).alias(name) for name, shown in _SHOWN.items()),
+        *(pl.col(name).cast(pl.Float64) for name in _SHARES),
+    )
+    hits = [_hash(key).is_in(_swarms(traces, key, site, weights).implode()) for key in KEYS]
+    named = pl.coalesce(pl.when(hit).then(pl.col(f"_{key.name}")) for hit, key in zip(hits, KEYS, strict=True))
+    member = heard & (pl.col("class") == "unknown") & quiet
     return (
-        keyed.with_columns(pl.when(member).then(pl.coalesce(names)).alias("swarm"))
+        keyed.with_columns(pl.when(member).then(named).alias("swarm"))
         .with_columns(pl.when(pl.col("swarm").is_not_null()).then(pl.lit("swarm")).otherwise(pl.col("class")).alias("class"))
         .drop(f"_{key.name}" for key in KEYS)
     )
 
 
-def _swarms(clients: pl.DataFrame, key: Key, site: Site, weights: Weights) -> pl.Series:
-    """The groups by a key that are swarms."""
-    voice = (VOICE / pl.col("requests")).clip(upper_bound=1.0)
+def _hash(key: Key) -> pl.Expr:
+    text = pl.col(f"_{key.name}")
+    return pl.when(text.is_not_null()).then(text.hash())
+
+
+def _swarms(traces: pl.DataFrame, key: Key, site: Site, weights: Weights) -> pl.Series:
+    """The groups by a key that are swarms, as hashes of their names."""
+    many = traces.filter(pl.col(key.name).is_not_null() & pl.col(key.name).is_duplicated())
     groups = (
-        clients.filter(pl.col(f"_{key.name}").is_not_null())
-        .select(
-            pl.col(f"_{key.name}").alias("swarm"),
-            pl.col("subnet").hash().alias("subnets"),
-            (pl.col("class") == "person").alias("people"),
-            *((shown * voice).alias(name) for name, shown in _SHOWN.items()),
-            *(pl.col(name).cast(pl.Float64) for name in _SHARES),
-        )
-        .group_by("swarm")
+        many.group_by(pl.col(key.name).alias("swarm"))
         .agg(
-            pl.len().alias("clients"), pl.col("subnets").n_unique(), pl.col("people").sum(), pl.col(*_SHOWN).sum(), pl.col(*_SHARES).mean()
+            pl.len().alias("clients"),
+            pl.col("place").n_unique().alias("subnets"),
+            pl.col("people", *_SHOWN).sum(),
+            pl.col(*_SHARES).mean(),
         )
         .filter((pl.col("clients") >= key.members) & (pl.col("subnets") >= key.subnets) & (pl.col("people") <= PEOPLE))
         .with_columns(pl.col("near") > 0.5, pl.col("published") > 0.5, pl.lit("browser").alias("kind"))

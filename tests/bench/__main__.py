@@ -29,25 +29,18 @@ def main() -> int:
 
 def run(target: Path | None, peers: str | None, only: str) -> int:
     """Measure, print, write; the exit code."""
+    from .backtest import backtest
     from .gthread import beside_a_busy_thread
     from .inprocess import doors, long_lists, many_patterns, robots
+    from .logs import access_logs
     from .processes import import_time, memory, shared_table
     from .signatures import five_signatures, million, store_calls
     from .table import budgets
 
     groups = (
-        doors,
-        beside_a_busy_thread,
-        long_lists,
-        many_patterns,
-        robots,
-        shared_table,
-        store_calls,
-        five_signatures,
-        million,
-        import_time,
-        memory,
-    )
+        doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, store_calls, five_signatures, million, import_time, memory,
+        access_logs, backtest,
+    )  # fmt: skip
     rows = []
     for group in groups:
         if only in group.__name__:

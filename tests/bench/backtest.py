@@ -21,7 +21,7 @@ SIZE = 128 << 20
 ROUNDS = 5
 
 
-def backtest_rows() -> Iterator[Row]:
+def backtest() -> Iterator[Row]:
     """The default policy on a generated log; microseconds for a line."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "access.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Protocol, Self
 
 import polars as pl
@@ -77,7 +78,11 @@ class Tabular(ABC):
             good &= sure.fill_null(False)
         if not chunk.isascii():  # decoders may differ in how many U+FFFD a broken sequence is
             good &= ~lines.str.contains("\ufffd", literal=True)
-        return assemble(rows, good, chunk, self.exact, self.reason)
+        return assemble(lines, rows, good, chunk, self)
+
+
+_UNPACKED = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf")
+"""What polars takes for gzip, zlib, zstd or a byte order mark at the beginning of what it reads; here it is a line's."""
 
 
 def lines_of(chunk: bytes) -> pl.Series:
@@ -87,37 +92,47 @@ def lines_of(chunk: bytes) -> pl.Series:
     """
     if not chunk:
         return pl.Series("line", [], pl.String)
+    shift = chunk.startswith(_UNPACKED)
     read = pl.read_csv(
-        chunk, has_header=False, separator="\n", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy", infer_schema=False
+        b"\n" + chunk if shift else chunk,
+        has_header=False,
+        separator="\n",
+        quote_char=None,
+        schema={"line": pl.String},
+        encoding="utf8-lossy",
+        infer_schema=False,
     )
-    return read["line"].fill_null("")
+    return read["line"].slice(1 if shift else 0).fill_null("")
 
 
-class _Exact(Protocol):
-    def __call__(self, line: bytes) -> Row | None: ...
-
-
-class _Reason(Protocol):
-    def __call__(self, line: bytes) -> str: ...
-
-
-def assemble(rows: pl.DataFrame, good: pl.Series, chunk: bytes, exact: _Exact, reason: _Reason) -> Parsed:
+def assemble(lines: pl.Series, rows: pl.DataFrame, good: pl.Series, chunk: bytes, how: Tabular) -> Parsed:
     """Good rows as they are; the lines of the others are read exactly, and put into their places or rejected."""
-    odd = (~good).arg_true()
-    if not odd.len():
+    odd = (~good).arg_true().to_list()
+    if not odd:
         return Parsed(rows, [], rows.height)
-    raw = chunk.split(b"\n")
-    found, places, rejects = [], [], []
-    for place in odd.to_list():
-        line = raw[place].removesuffix(b"\r")
-        one = exact(line)
+    found: list[Row] = []
+    rejects: list[Reject] = []
+    places: list[int] = []
+    for place, line in zip(odd, _raw(lines, odd, chunk), strict=True):
+        one = how.exact(line)
         if one is None:
-            rejects.append(Reject(reason(line), line))
+            rejects.append(Reject(how.reason(line), line))
         else:
             found.append(one)
             places.append(place)
     if not found:
         return Parsed(rows.filter(good), rejects, rows.height)
-    keep = good.scatter(places, True)
+    exact = pl.DataFrame(found, schema=ROWS, orient="row")
     order = pl.int_range(rows.height, dtype=pl.UInt32, eager=True).scatter(places, range(rows.height, rows.height + len(found)))
-    return Parsed(pl.concat([rows, pl.DataFrame(found, schema=ROWS, orient="row")])[order.filter(keep)], rejects, rows.height)
+    return Parsed(pl.concat([rows, exact])[order.filter(good.scatter(places, True))], rejects, rows.height)
+
+
+def _raw(lines: pl.Series, places: list[int], chunk: bytes) -> Iterator[bytes]:
+    """Some lines as they stood. Where columns have lost nothing their lengths tell where; else all lines are cut once more."""
+    before = lines.str.len_bytes().cast(pl.Int64).cum_sum()
+    if b"\r" in chunk or before[-1] + lines.len() - (not chunk.endswith(b"\n")) != len(chunk) or not chunk.isascii():
+        raw = chunk.split(b"\n")
+        yield from (raw[place].removesuffix(b"\r") for place in places)
+        return
+    for place, end in zip(places, before.gather(places).to_list(), strict=True):
+        yield chunk[end + place - len(lines[place]) : end + place]

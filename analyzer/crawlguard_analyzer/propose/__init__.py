@@ -63,8 +63,8 @@ def propose(
         waiting += [one for one in chosen if one.id not in bench.measured and one not in waiting]
         if not waiting:
             break
-        told = bench.measure(waiting)
-        pool = {id_: told.get(id_, one) for id_, one in pool.items() if id_ in told or all(one is not w for w in waiting)}
+        told, tried = bench.measure(waiting), {one.id for one in waiting}
+        pool = {id_: told.get(id_, one) for id_, one in pool.items() if id_ in told or id_ not in tried}
         waiting = []
     sure = [one for one in pool.values() if one.id in bench.measured]
     choices = [(sure[choice.number], choice.gain) for choice in choose([one.cover for one in sure], least, most)]
@@ -74,7 +74,7 @@ def propose(
         policy=policy.name,
         requests=load.requests,
         load=load.machine,
-        covered=sum(united(one.cover.reach for one, _ in choices).values()),
+        covered=int(united(one.cover.reach for one, _ in choices).sum()),
         first=load.first,
         last=load.last,
         proposals=tuple(sound),
@@ -94,7 +94,7 @@ def _notes(load: Load, shards: Shards | None) -> Iterator[str]:
         yield "the clients' addresses are hashed or names, so no rule by address, subnet or rate can be proposed"
     elif load.anonymous:
         yield "the clients are whole subnets (privacy: subnet), so no rule for a single address can be proposed"
-    if load.clients["asn"].is_null().all():
+    if not load.policy.asn or load.clients["asn"].is_null().all():
         yield "without an ASN database (--asn FILE) no rule by network operator can be proposed; subnets stand in for them"
     if shards is None:
         yield "without the log itself, or with clients made anonymous, there are no rules by rate, and the numbers are the table's"

@@ -9,21 +9,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from ipaddress import ip_network
 from typing import Any, NamedTuple, cast
 
 import polars as pl
 
+from crawlguard.client_ip import format_ip, parse_ip
 from crawlguard.signals.ua import COMMON, MAX_UA
 
-from .cidrs import joined
-from .cover import Cover
+from .cidrs import holders, joined
+from .cover import Cover, Reach
 from .load import BLOCKED, KEPT, MACHINE, PERSON, SLOW, UNSURE, Load
 from .written import When
 
 ADDRESS_DAYS, NETWORK_DAYS, NAME_DAYS = 30, 90, 180
-"""Days after which a rule should be looked at again; what a log has not seen for so long is not proposed. A cloud's single address is another customer's within weeks; a subnet is let for
-months; names and habits last, and the log that shows them is cheap to read again twice a year."""
+"""Days after which a rule should be looked at again; what a log has not seen for so long is not proposed. A cloud's single address is another
+customer's within weeks; a subnet is let for months; names and habits last, and the log that shows them is cheap to read twice a year."""
 
 CLOUD: When = {"network": {"tag": ["cloud", "hosting"]}}
 HEAVY = 0.01
@@ -31,6 +31,7 @@ HEAVY = 0.01
 MOST_CIDRS = 32
 """CIDRs in one rule: what a person still reads through before switching it on."""
 SEVERAL = 3
+"""Machines that a network must hold before it is proposed instead of their addresses."""
 MANY = 30
 """Machines that must share a browser's User-Agent before it is proposed by itself: a person may come with it any day."""
 MOST_TOKENS = 200
@@ -52,7 +53,7 @@ class Candidate:
 
 
 class Kind(NamedTuple):
-    """Candidates of one kind: clients are grouped by ``keys``; each group (its keys as a mapping) becomes a rule, or not (None)."""
+    """Candidates of one kind: clients are grouped by ``keys``; each group becomes a rule."""
 
     what: str
     keys: tuple[str, ...]
@@ -107,7 +108,8 @@ KINDS = (
 def candidates(load: Load, least: int) -> list[Candidate]:
     """All that cover ``least`` requests or more and hit nobody who is never to be hit."""
     clients = _keyed(load)
-    found = [one for kind in KINDS for one in _of_kind(kind, clients, _floor(kind, load, least))]
+    kinds = [kind for kind in KINDS if "asn" not in kind.keys or load.policy.asn]
+    found = [one for kind in kinds for one in _of_kind(kind, clients, _floor(kind, load, least))]
     return [*found, *_tokens(clients, least), *_lists(clients, least)]
 
 
@@ -129,29 +131,17 @@ def _keyed(load: Load) -> pl.DataFrame:
     netted = clients.filter("netted")
     side = netted.filter(pl.col("side") == MACHINE)["subnet"].unique()
     out = netted.filter(pl.col("side").is_in((PERSON, KEPT, SLOW)))["subnet"].unique().to_list()
-    prefixes = {subnet: prefix for subnet, prefix in joined(side.sort().to_list(), out).items() if subnet != prefix}
-    return clients.with_columns(_in_joined(clients["subnet"], prefixes))
-
-
-def _in_joined(subnets: pl.Series, prefixes: dict[str, str]) -> pl.Series:
-    """For each client the joined prefix that it is in, whether or not its own subnet was one of those joined."""
-    nets = {ip_network(prefix): prefix for prefix in prefixes.values()}
-    lengths = sorted({(net.version, net.prefixlen) for net in nets})
-    told: dict[str, str] = {}
-    if nets:
-        for subnet in subnets.unique().to_list():
-            if "/" in (subnet or ""):
-                net = ip_network(subnet)
-                above = (net.supernet(new_prefix=n) for version, n in lengths if version == net.version and n <= net.prefixlen)
-                told |= [(subnet, nets[one]) for one in above if one in nets]
-    return subnets.replace_strict(told, default=None, return_dtype=pl.String).alias("joined")
+    prefixes = {prefix for subnet, prefix in joined(side.sort().to_list(), out).items() if subnet != prefix}
+    told = holders(clients["subnet"].drop_nulls().unique().to_list(), prefixes)
+    return clients.with_columns(clients["subnet"].replace_strict(told, default=None, return_dtype=pl.String).alias("joined"))
 
 
 def _own(client: str) -> str | None:
     """An address as one client's: IPv6 by the /64 that it changes its addresses in."""
     if "/" in client:
         return None
-    return str(ip_network(client + "/64", strict=False)) if ":" in client else client
+    packed = parse_ip(client)
+    return client if packed is None or len(packed) == 4 else f"{format_ip(packed[:8] + bytes(8))}/64"
 
 
 def _of_kind(kind: Kind, clients: pl.DataFrame, least: int) -> Iterator[Candidate]:
@@ -167,7 +157,7 @@ def _of_kind(kind: Kind, clients: pl.DataFrame, least: int) -> Iterator[Candidat
         .select(kind.keys)
     )
     groups = clients.join(worth, on=kind.keys, how="semi").group_by(keys).agg(_sides()).filter(pl.col("kept") == 0)
-    for group in groups.sort(kind.keys).iter_rows(named=True):
+    for number, group in enumerate((groups := groups.sort(kind.keys)).drop("rows", "covered").iter_rows(named=True)):
         keyed = {key: group[key] for key in kind.keys}
         if group["latest"] < newest - kind.days * 86_400:
             continue
@@ -178,7 +168,7 @@ def _of_kind(kind: Kind, clients: pl.DataFrame, least: int) -> Iterator[Candidat
             then="block",
             says=kind.says,
             days=kind.days,
-            cover=_cover(group, kind.complexity),
+            cover=_cover(groups[number], kind.complexity),
         )
 
 
@@ -195,9 +185,9 @@ def _sides() -> list[pl.Expr]:
     ]
 
 
-def _cover(group: Mapping[str, Any], complexity: float) -> Cover:
-    reach = dict(zip(group["rows"], group["covered"], strict=True))
-    return Cover(reach, complexity, group["people"], group["unsure"])
+def _cover(group: pl.DataFrame, complexity: float) -> Cover:
+    """Of one row of a table with the columns of ``_sides``."""
+    return Cover(Reach(group["rows"][0], group["covered"][0]), complexity, group["people"][0], group["unsure"][0])
 
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{3,40}")
@@ -205,7 +195,7 @@ _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{3,40}")
 
 def _tokens(clients: pl.DataFrame, least: int) -> Iterator[Candidate]:
     """Words of programs' User-Agents that stand in nobody else's."""
-    programs = clients.filter(_UNNAMED & ~pl.col("plain") & (pl.col("side") == MACHINE) & (pl.col("ua_key") != ""))
+    programs = clients.filter(_UNNAMED & pl.col("program") & (pl.col("side") == MACHINE) & (pl.col("ua_key") != ""))
     by_ua = (
         programs.group_by("ua_key").agg(pl.col("requests").sum()).sort("requests", "ua_key", descending=[True, False]).head(2 * MOST_TOKENS)
     )
@@ -220,8 +210,8 @@ def _tokens(clients: pl.DataFrame, least: int) -> Iterator[Candidate]:
         if weight < least or others.str.contains(token, literal=True).any():
             continue
         named = clients.filter(pl.col("ua_key").str.contains(token.lower(), literal=True))
-        group = named.group_by(pl.lit(0)).agg(_sides()).row(0, named=True)
-        if group["people"] == group["kept"] == 0:
+        group = named.group_by(pl.lit(0)).agg(_sides())
+        if group["people"][0] == group["kept"][0] == 0:
             yield Candidate(
                 id=_id("ua", {"token": token}), what="ua", when={"user_agent": {"contains": [token]}}, then="block",
                 says="a word in a program's User-Agent", days=NAME_DAYS, cover=_cover(group, 1.1),
@@ -242,12 +232,13 @@ def _listed(wanted: pl.DataFrame, all_: pl.DataFrame, keys: tuple[str, ...], lea
     sides = all_.group_by(place).agg(_sides()).filter((pl.col("people") == 0) & (pl.col("kept") == 0) & (pl.col("rows").list.len() > 0))
     sides = sides.with_columns(pl.col("covered").list.sum().alias("weight"))
     groups = wanted.filter(pl.col("side") == MACHINE).select(*keys, "subnet").unique()
-    worth = groups.join(sides, on=place).sort("weight", "subnet", descending=[True, False])
+    worth = groups.join(sides, on=place).filter(pl.col("weight").sum().over(keys) >= least)
+    worth = worth.sort("weight", "subnet", descending=[True, False])
     for (key,), part in worth.partition_by(list(keys), as_dict=True, maintain_order=True).items():
         few = part.head(MOST_CIDRS)
         if few.height < 2 or int(few["weight"].sum()) < least or cast(int, few["latest"].max()) < newest - NETWORK_DAYS * 86_400:
             continue
-        reach = dict(zip(few["rows"].explode(), few["covered"].explode(), strict=True))
+        reach = Reach(few["rows"].explode(), few["covered"].explode())
         when: dict[str, Any] = {"ip": few["subnet"].sort().to_list()}
         complexity = (_PAIR if by_ua else 1.0) + PER_VALUE * (few.height - 1)
         yield Candidate(

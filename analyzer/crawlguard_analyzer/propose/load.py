@@ -38,7 +38,7 @@ UNDECLARED = ("crawler", "swarm", "spoofed")
 @dataclass(frozen=True, slots=True)
 class Load:
     """The clients with ``row`` (their number), ``side``, ``ua_key`` (the User-Agent in lower case), ``plain`` (whether the User-Agent is one
-    that a person's browser could send today), and ``addressed`` (whether the address can stand in a rule).
+    that a person's browser could send today), ``program`` (it is no browser's), and ``addressed`` (whether the address can stand in a rule).
 
     ``requests``: of all clients; ``machine``: of those to cover. ``first``, ``last``: of the log, epoch seconds (0 without clients).
     """
@@ -108,11 +108,13 @@ def _addressed(text: str) -> bool:
 
 
 def _plain(clients: pl.DataFrame) -> pl.DataFrame:
-    """For each different User-Agent whether a person may come with it tomorrow, though none did in this log."""
+    """For each different User-Agent whether it is ``plain``: a person may come with it tomorrow, though none did in this log; and whether it
+    is a ``program``'s by its very shape, so that its words are no phone's model."""
     told = kinds(clients["ua"].unique())
     last = clients["last"].max()
     old = (pl.lit(last) - pl.col("released") > OLD * 86_400).fill_null(False)
-    return told.select("ua", ((pl.col("kind") == "browser") & ~pl.col("impossible") & ~old).alias("plain"))
+    browser = pl.col("kind") == "browser"
+    return told.select("ua", (browser & ~pl.col("impossible") & ~old).alias("plain"), (~browser).alias("program"))
 
 
 OLD = 4 * 365

@@ -12,7 +12,7 @@ from crawlguard.policy.model import Policy, Rule
 from crawlguard.policy.terms import specialise
 
 from .candidates import Candidate
-from .cover import Cover
+from .cover import Cover, Reach
 from .load import KEPT, LOAD, PERSON, SLOW, UNSURE, Load, client_masks
 from .proof import HITS, Proof, Shards, proved, with_rules
 from .written import needs_asn, read_back, rule_text
@@ -48,13 +48,12 @@ class Bench:
         never = (KEPT,) if one.then == "throttle" else (KEPT, SLOW)
         kept = hits.filter(pl.col("side").is_in(never))
         if kept.height:
-            if one.cover.reach:  # it was chosen, and not only tried
+            if one.cover.reach.rows.len():  # it was chosen, and not only tried
                 self.notes.append(f"{one.id}: left out, as it hits {kept.height} clients that are never to be hit")
             return None
         loads = hits.filter(pl.col("side").is_in(LOAD))
         people, unsure = (int((hits["side"] == side).sum()) for side in (PERSON, UNSURE))
-        reach = dict(zip(loads["row"], loads["requests"], strict=True))
-        return replace(one, cover=Cover(reach, one.cover.complexity, people, unsure))
+        return replace(one, cover=Cover(Reach(loads["row"], loads["requests"]), one.cover.complexity, people, unsure))
 
 
 def table_hits(load: Load, policy: Policy, rules: Sequence[Rule]) -> pl.DataFrame:

@@ -109,6 +109,8 @@ def _confidence(load: Load, one: Candidate, met: pl.DataFrame, seen: Evidence, r
     if one.what in ("rate", "pace"):
         if people < ENOUGH_PEOPLE:
             return "low", f"the log shows only {people} people, so their fastest may be still to come"
+        if "network" in one.when or "asn" in one.when:
+            return "medium", "no person is hit, but few come from there"
         sure = "high" if unsure <= FEW_UNSURE else "medium"
         return sure, f"no person of {people} comes near the limit"
     if unsure > MANY_UNSURE:
@@ -140,9 +142,7 @@ def _notes(load: Load, one: Candidate, proved: bool, today: date) -> Iterator[st
     old = (today - date(1970, 1, 1)).days - load.last // 86_400
     if old > STALE and one.days < 180:
         yield f"the log ends {old} days before today: these addresses may have changed hands"
-    if one.what.startswith("agent") and "seo" in str(
-        load.clients.filter(pl.col("row").is_in(list(one.cover.reach)))["category"].unique().to_list()
-    ):
+    if one.what in ("agent", "agents") and "seo" in load.clients["category"].gather(one.cover.reach.rows):
         yield "if you use such a service for your own site, leave its agent out"
     if one.what == "pace":
         yield "a crawler that is slowed brings readers later; one that is refused brings none"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import polars as pl
@@ -14,6 +16,24 @@ from ..analysis import Analysis
 LEVELS = ("full", "subnet", "keyed")
 
 
+_KEYED = re.compile(r"k-[0-9a-f]{16}")
+
+
+def hidden(level: str) -> Callable[[str], str]:
+    """What an address (or what stands in its place) becomes under "subnet" or "keyed". What is hidden already stays as it is."""
+    privacy = Privacy(level)
+
+    def shown(text: str) -> str:
+        packed = parse_ip(text.partition("/")[0])
+        if packed is not None:
+            return privacy.show(packed) or "unknown"
+        if level == "subnet":
+            return "unknown"
+        return text if _KEYED.fullmatch(text) else privacy.show(text.encode()) or "unknown"
+
+    return shown
+
+
 def private(analysis: Analysis, level: str) -> Analysis:
     """The same with addresses as ``level`` (one of LEVELS) says. With "keyed" the names of subnets become hashes too.
 
@@ -21,15 +41,7 @@ def private(analysis: Analysis, level: str) -> Analysis:
     """
     if level == "full":
         return analysis
-    privacy = Privacy(level)
-
-    def shown(text: str | None) -> str | None:
-        if text is None:
-            return None
-        packed = parse_ip(text.partition("/")[0])
-        if packed is not None:
-            return privacy.show(packed)
-        return "unknown" if level == "subnet" else privacy.show(text.encode())
+    shown = hidden(level)
 
     def change(table: pl.DataFrame, column: str, only: pl.Expr | None = None) -> pl.DataFrame:
         chosen = table.filter(only) if only is not None else table

@@ -31,46 +31,29 @@ class Cell(NamedTuple):
     colour: str | None = None
 
 
-def show(analysis: Analysis, *, then: str = NEXT, width: int | None = None, blocks: bool = True) -> str:
+def show(analysis: Analysis, *, then: str = NEXT, brief: bool = False, width: int | None = None, blocks: bool = True) -> str:
     """The report as text with click's styles, without an end of line at its end.
 
-    ``then``: the command that comes next. ``width``: columns, by default the terminal's, between 80 and 100. ``blocks``: whether the
-    terminal has block characters.
+    ``then``: the command that comes next. ``brief``: only who takes the load, and what the log was. ``width``: columns, by default the
+    terminal's, between 80 and 100. ``blocks``: whether the terminal has block characters.
     """
     columns = min(max(width or shutil.get_terminal_size((NARROW, 24)).columns, NARROW), WIDE)
     view = _View(analysis, columns, BLOCKS if blocks else ASCII_BLOCKS)
-    parts = [
-        list(part)
-        for part in (
-            view.head(),
-            view.load(),
-            view.days(),
-            view.agents(),
-            view.undeclared(),
-            view.networks(),
-            view.guard(),
-            view.threshold(),
-            view.log(),
-        )
-    ]
+    more = () if brief else (view.days(), view.agents(), view.undeclared(), view.networks(), view.guard(), view.threshold())
+    parts = map(list, (view.head(), view.load(), *more, view.log()))
     lines = [line for part in parts if part for line in (*part, "")]
-    return "\n".join(
-        [
-            *lines,
-            f"{click.style('Next:', bold=True)} {plain(then)}",
-            "      proposes rules against this load, with evidence and the people at risk",
-        ]
-    )
+    follows = "shows who they are, and why" if brief else "proposes rules against this load, with evidence and the people at risk"
+    return "\n".join([*lines, f"{click.style('Next:', bold=True)} {plain(then)}", f"      {follows}"])
 
 
-def echo(analysis: Analysis, *, then: str = NEXT) -> None:
+def echo(analysis: Analysis, *, then: str = NEXT, brief: bool = False) -> None:
     """Print the report, in characters that the output can write, and in colour where it is a terminal."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         blocks = bool(BLOCKS.encode(encoding))
     except UnicodeEncodeError:
         blocks = False
-    click.echo(show(analysis, then=then, blocks=blocks).encode(encoding, "backslashreplace").decode(encoding))
+    click.echo(show(analysis, then=then, brief=brief, blocks=blocks).encode(encoding, "backslashreplace").decode(encoding))
 
 
 class _View:

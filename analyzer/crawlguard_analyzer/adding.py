@@ -1,0 +1,150 @@
+"""What a row of the rollup is, and how rows add up: days, hosts and shards merge, in any order, to the same.
+
+What is counted exactly adds exactly. Bursts are those inside one shard (one that a shard's end cuts counts as its larger half); the pause
+between two shards is a gap, so shards that are merged before others should be neighbours in time; distinct paths are a sketch, see PATHS;
+``ua`` is the User-Agent that had the most requests of the client in any one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import polars as pl
+
+from .marks import HIGH, MARKS
+
+DAY: Final = 86_400
+SESSION: Final = 300
+"""Seconds of silence that end a session (arXiv 2505.21733 uses the same for crawlers)."""
+WINDOWS: Final = (10, 60)
+"""Seconds in which the most requests are looked for."""
+PATHS: Final = 64
+"""Least hashes of paths that are kept of a client (k minimum values, Bar-Yossef et al. 2002): up to 64 different paths are counted
+exactly, more with a standard error of 1/sqrt(62) = 13%."""
+AGENTS: Final = 8
+"""The same for User-Agents: 8 exactly, and beyond that it does not matter how many there are."""
+
+_SUMS: Final = ("requests", "documents", *(mark.name for mark in MARKS), "depth", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares")
+_MAXIMA: Final = ("last", *(f"burst_{w}" for w in WINDOWS))
+_LISTS: Final = {"paths": PATHS, "uas": AGENTS}
+
+SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "day": pl.Int32,
+    "ip": pl.String,
+    "ua": pl.String,
+    "ua_requests": pl.Int64,
+    "first": pl.Int64,
+    "last": pl.Int64,
+    **dict.fromkeys(_SUMS, pl.Int64),
+    **{f"burst_{w}": pl.Int64 for w in WINDOWS},
+    "hours": pl.Int64,
+    "paths": pl.List(pl.UInt32),
+    "uas": pl.List(pl.UInt32),
+}
+"""One row: the day (since 1970, UTC), the address as logged, the User-Agent of the most requests in one shard (of several the first in the
+alphabet) and how many those were, its first and last second, then sums.
+
+``documents`` are requests that are no asset; ``styles`` those for CSS, JavaScript and fonts, ``images`` and ``feeds`` by the path's end;
+``referred`` documents with a referrer; ``ok redirects errors missing broken`` answers 2xx, 3xx, 4xx but 404, 404, 5xx; ``http10`` and
+``http11`` requests of that protocol; ``depth`` slashes of documents' paths; ``gaps`` seconds of pause between two requests that follow each
+other, as ``gap_sum`` and ``gap_squares``, and how many are longer than SESSION; ``hours`` a bit for each hour of the day (UTC) with a
+request; ``paths`` and ``uas`` sketches.
+"""
+
+_FULL: Final = pl.Schema(SCHEMA)
+_STEP: Final = 200_000
+"""Rows of whole days that are merged at once."""
+
+
+def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Rollups of the same log's shards, of several days or hosts, as one. The order of the parts does not matter."""
+    found = [part.select(*SCHEMA) for part in parts if part.height]
+    if not found:
+        return pl.DataFrame(schema=SCHEMA)
+    # Some days at a time, so that what a merge needs beside its result is small; days that only one part has are not copied.
+    found = [part if part["day"].is_sorted() else part.sort("day") for part in found]
+    return pl.concat([_merged([_span(part, *step) for part in found]) for step in _steps(found)])
+
+
+def _span(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
+    start, end = part["day"].search_sorted(first, side="left"), part["day"].search_sorted(last, side="right")
+    return part.slice(start, end - start)
+
+
+def _steps(parts: list[pl.DataFrame]) -> list[tuple[int, int]]:
+    """The days of all parts as spans: those of one part alone, and of several parts no more than _STEP rows or one day."""
+    days = pl.concat([part["day"].value_counts().with_columns(pl.lit(number).alias("part")) for number, part in enumerate(parts)])
+    days = days.group_by("day").agg(pl.col("part").first(), pl.len().alias("parts"), pl.col("count").sum()).sort("day")
+    steps: list[tuple[int, int]] = []
+    owner, rows = None, 0
+    for day, part, several, count in days.iter_rows():
+        mine = part if several == 1 else None
+        rows += count
+        if steps and mine == owner and (mine is not None or rows <= _STEP):
+            steps[-1] = steps[-1][0], day
+        else:
+            steps.append((day, day))
+            rows = count
+        owner = mine
+    return steps
+
+
+def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    found = [part for part in parts if part.height]
+    if len(found) == 1 and found[0].schema == _FULL:
+        return found[0]
+    rows = pl.concat(found, how="vertical_relaxed", rechunk=True).sort("day", "ip", "first", "last")
+    new = rows["day"].ne_missing(rows["day"].shift(1)) | rows["ip"].ne_missing(rows["ip"].shift(1))
+    alone = new & new.shift(-1, fill_value=True)
+    if alone.all():
+        return rows.cast(_FULL)
+    order = pl.concat([alone.arg_true(), (new & ~alone).arg_true()]).arg_sort()
+    return pl.concat([rows.filter(alone).cast(_FULL), _added(rows.filter(~alone).cast(_FULL), new.filter(~alone))], rechunk=True)[order]
+
+
+def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
+    """Rows in the order of clients and times, those of each client as one; `new`: where a client's begin."""
+    between = pl.when(new).then(0).otherwise((pl.col("first") - pl.col("last").shift(1)).clip(lower_bound=0))
+    owner = (new.cum_sum().cast(pl.Int64) - 1).set_sorted().alias("owner")
+    rows = rows.with_columns(
+        owner,
+        pl.col("gaps") + ~new,
+        pl.col("long_gaps") + (between > SESSION),
+        pl.col("gap_sum") + between,
+        pl.col("gap_squares") + between**2,
+    )
+    added = rows.group_by("owner", maintain_order=True).agg(
+        pl.col("day", "ip").first(),
+        pl.col("first").min(),
+        pl.col(*_MAXIMA, "ua_requests").max(),
+        pl.col(*_SUMS).sum(),
+        pl.col("hours").bitwise_or(),
+    )
+    top = rows.filter(pl.col("ua_requests") == added["ua_requests"].gather(owner)).sort("owner", "ua")
+    lists = [
+        least(each["owner"].cast(pl.UInt64) * HIGH + each[name], k).alias(name)
+        for name, k in _LISTS.items()
+        for each in [rows.select("owner", name).explode(name)]
+    ]
+    return added.hstack([top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]).select(
+        pl.col(name).cast(kind) for name, kind in SCHEMA.items()
+    )
+
+
+def distinct(column: str, k: int) -> pl.Expr:
+    """How many different values a sketch of k least hashes stands for."""
+    kept = pl.col(column).list.len()
+    return pl.when(kept < k).then(kept).otherwise((k - 1) * 2.0**32 / (pl.col(column).list.last() + 1.0)).cast(pl.Float64)
+
+
+def least(pairs: pl.Series, k: int) -> pl.Series:
+    """The k least of the different hashes of each client; a pair is its number and a hash."""
+    pairs = pairs.sort()
+    pairs = pairs.filter(pairs.ne_missing(pairs.shift(1)))
+    owner = pairs // HIGH
+    starts = owner.ne_missing(owner.shift(1))
+    place = pl.int_range(pairs.len(), dtype=pl.Int64, eager=True)
+    rank = place - place.filter(starts).gather(starts.cast(pl.UInt32).cum_sum() - 1)
+    kept = pl.DataFrame({"owner": owner, "hash": (pairs % HIGH).cast(pl.UInt32)}).filter(rank < k)
+    return kept.with_columns(pl.col("owner").set_sorted()).group_by("owner", maintain_order=True).agg("hash")["hash"]

@@ -1,0 +1,142 @@
+"""What logs come to, counted by shards on a cluster: a rollup for each collector, and every line accounted for."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from . import cluster
+from .formats import Format, detect, named
+from .parsed import Reject
+from .pipeline import Block, Collector, blocks
+from .shards import Shard, chunks, fold, opened, shards
+from .source import CHUNK
+from .streams import KEPT
+
+
+class Form(NamedTuple):
+    """How logs are to be read: ``name`` and ``client`` as ``formats.named`` takes them, "" for what the first lines of each log tell."""
+
+    name: str = ""
+    client: str = ""
+
+    def of(self, sample: bytes, path: str) -> Format:
+        """Raises DataError for a log of a format that is not known."""
+        return named(self.name, self.client, sample) if self.name else detect(sample, path=path, client=self.client)
+
+
+AS_TOLD = Form()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """``rollups`` in the order of the collectors. ``rows`` + all ``unparsed`` (by reason) are the ``lines``. ``rejects``: the first KEPT lines
+    that are no rows. ``formats``: what logs were taken for, and the rows of it. ``first`` and ``last``: seconds, None without rows.
+    """
+
+    rollups: tuple[pl.DataFrame, ...]
+    rows: int = 0
+    unparsed: Counter[str] = field(default_factory=Counter)
+    rejects: tuple[Reject, ...] = ()
+    formats: Counter[str] = field(default_factory=Counter)
+    problems: tuple[str, ...] = ()
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def lines(self) -> int:
+        return self.rows + self.unparsed.total()
+
+    def __sizeof__(self) -> int:
+        """What dask is to think of its weight."""
+        return sum(int(rollup.estimated_size()) for rollup in self.rollups)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Small when it travels."""
+        rest = tuple(getattr(self, name) for name in self.__slots__[1:])
+        return _unpacked, (tuple(map(_packed, self.rollups)), rest)
+
+
+def count_all(
+    inputs: Sequence[str],
+    collectors: Sequence[Collector],
+    *,
+    address: str,
+    form: Form = AS_TOLD,
+    progress: cluster.Progress | None = None,
+    size: int = CHUNK,
+) -> Counted:
+    """All logs that the inputs name, counted on the cluster at ``address``, to what ``reading.read`` comes to here, byte for byte.
+
+    The collectors are pickled. ``size``: see ``shards``. Raises what ``shards``, ``cluster.run`` and ``Form.of`` raise.
+    """
+    join_all = partial(join, collectors)
+    return cluster.run(address, shards(inputs, size), partial(count, collectors, form, size), join_all, progress=progress) or join_all([])
+
+
+def count(collectors: Sequence[Collector], form: Form, size: int, shard: Shard) -> Counted:
+    """One shard."""
+    source = opened(shard)
+    sample = source.sample()
+    if not sample:
+        return join(collectors, [])
+    log = form.of(sample, source.name)
+    chunked, lines = chunks(shard, source, size)
+    parts = (_counted(block, log.name) for block in blocks(chunked, log, collectors))
+    found = fold(parts, partial(join, collectors)) or join(collectors, [])
+    return replace(
+        found,
+        unparsed=found.unparsed + Counter({"too long": lines.too_many}),
+        problems=tuple(source.problems),
+    )
+
+
+def _counted(block: Block, name: str) -> Counted:
+    return Counted(
+        rollups=block.rollups,
+        rows=block.rows,
+        unparsed=block.unparsed,
+        rejects=block.rejects,
+        formats=Counter({name: block.rows}),
+        first=block.first,
+        last=block.last,
+    )
+
+
+def join(collectors: Sequence[Collector], parts: Sequence[Counted]) -> Counted:
+    """What several come to that follow each other."""
+    return Counted(
+        tuple(one.merge([part.rollups[number] for part in parts]) for number, one in enumerate(collectors)),
+        sum(part.rows for part in parts),
+        _added(part.unparsed for part in parts),
+        tuple(chain.from_iterable(part.rejects for part in parts))[:KEPT],
+        _added(part.formats for part in parts),
+        tuple(chain.from_iterable(part.problems for part in parts)),
+        min((part.first for part in parts if part.first is not None), default=None),
+        max((part.last for part in parts if part.last is not None), default=None),
+    )
+
+
+def _added(counters: Iterable[Counter[str]]) -> Counter[str]:
+    """With what was met 0 times, too."""
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _unpacked(rollups: tuple[bytes, ...], rest: tuple[Any, ...]) -> Counted:
+    return Counted(tuple(pl.read_ipc(io.BytesIO(one)) for one in rollups), *rest)
+
+
+def _packed(rollup: pl.DataFrame) -> bytes:
+    file = io.BytesIO()
+    rollup.write_ipc(file, compression="lz4")
+    return file.getvalue()

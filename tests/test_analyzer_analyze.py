@@ -1,0 +1,254 @@
+"""``crawlguard analyze`` as people and cron call it: what it writes, what it remembers, and that nothing is half done."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+from crawlguard_analyzer import pipeline, reading
+from crawlguard_analyzer.cli_analyze import analyze
+from crawlguard_analyzer.clients import CLIENTS_VERSION
+from crawlguard_analyzer.progress import bytes_line, shards_line
+from crawlguard_analyzer.state import MANIFEST
+from crawlguard_analyzer.tables import CLASSES
+
+from .conftest import SHARED
+
+SHOP = str(SHARED / "logs" / "shop.log.gz")
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:156.0) Gecko/20100101 Firefox/156.0"
+GPTBOT = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)"
+
+
+def line(second: int, ip: str = "203.0.113.7", path: str = "/", ua: str = BROWSER) -> str:
+    return f'{ip} - - [26/Nov/2026:10:{second // 60:02}:{second % 60:02} +0000] "GET {path} HTTP/1.1" 200 512 "-" "{ua}"\n'
+
+
+def log(path: Path, *lines: str) -> Path:
+    with path.open("a", newline="") as file:
+        file.writelines(lines)
+    return path
+
+
+def run(*args: str | Path, code: int = 0) -> Result:
+    done = CliRunner().invoke(analyze, [str(arg) for arg in args], catch_exceptions=True)
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+def told(*args: str | Path) -> dict[str, Any]:
+    """What a call prints with --json."""
+    value: dict[str, Any] = json.loads(run(*args, "--json").stdout)
+    assert value["version"] == 1
+    return value
+
+
+def test_one_row_per_client_of_a_real_log(tmp_path: Path) -> None:
+    assert run(SHOP, "--clients", tmp_path / "clients.parquet", "--quiet").output == ""
+    clients = pl.read_parquet(tmp_path / "clients.parquet")
+    assert clients["requests"].sum() == 144_837
+    assert clients["client"].n_unique() == clients.height
+    assert set(clients["class"].unique()) <= set(CLASSES)
+    assert {"score", "documents", "assets", "bytes", "first", "last", "subnet", "ua"} <= set(clients.columns)
+    assert pl.read_parquet_metadata(tmp_path / "clients.parquet")["crawlguard.clients"] == str(CLIENTS_VERSION)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clients.parquet"]
+
+
+def test_a_person_sees_who_takes_the_load_and_what_comes_next(tmp_path: Path) -> None:
+    path = log(tmp_path / "access.log", *(line(n, ua=GPTBOT, path=f"/{n}") for n in range(40)), "what\n")
+    said = run(path).output
+    assert "Who takes the load" in said
+    assert "false names" in said  # not from where its operator says it comes from
+    assert "nginx/Apache combined" in said  # never guessed silently
+    assert "41 lines" in said
+    assert f"crawlguard report {path}" in said
+
+
+def test_the_next_run_reads_only_what_is_new(tmp_path: Path) -> None:
+    path, state = log(tmp_path / "access.log", *(line(n) for n in range(5))), tmp_path / "state"
+    assert told(path, "--state", state)["totals"]["rows"] == 5
+    log(path, line(6), line(7), line(8).rstrip("\n"))  # the last one is not finished
+    assert told(path, "--state", state)["totals"]["rows"] == 7
+    log(path, "\n")
+    assert told(path, "--state", state)["totals"]["rows"] == 8
+    assert told("--state", state)["totals"]["rows"] == 8
+    assert told(path)["totals"]["rows"] == 8
+
+
+def test_rotation_is_followed(tmp_path: Path) -> None:
+    state, path = tmp_path / "state", log(tmp_path / "access.log", line(1), line(2))
+    every = str(tmp_path / "access.log*")
+    assert told(every, "--state", state)["totals"]["rows"] == 2
+    log(path, line(3))
+    (tmp_path / "access.log.1.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    log(path, line(4, ip="203.0.113.9"))
+    found = told(every, "--state", state)
+    assert (found["totals"]["rows"], found["totals"]["clients"]) == (4, 2)
+    assert told(every, "--state", state)["totals"]["rows"] == 4
+
+
+def test_hosts_add_up(tmp_path: Path) -> None:
+    one, two = log(tmp_path / "one.log", line(1), line(2, ip="2001:db8::1")), log(tmp_path / "two.log", line(3))
+    run(one, "--state", tmp_path / "state", "--quiet")
+    run(two, "--rollup", tmp_path / "two.parquet", "--quiet")
+    found = told("--merge", tmp_path / "state", "--merge", tmp_path / "two.parquet")
+    assert (found["totals"]["rows"], found["totals"]["clients"]) == (3, 2)
+    assert any("merged hosts" in note for note in found["notes"])
+
+
+def test_lines_that_are_no_requests_are_kept(tmp_path: Path) -> None:
+    garbage = [b"\x16\x03\x01\x00\xa5", b"", b"\xff what?"]
+    path = tmp_path / "access.log"
+    path.write_bytes(line(1).encode() + b"\n".join(garbage) + b"\n" + line(2).encode())
+    found = told(path, "--rejects", tmp_path / "rejects")
+    assert (tmp_path / "rejects").read_bytes().split(b"\n")[:-1] == garbage
+    assert found["totals"]["lines"] == 5
+    assert sum(found["totals"]["unparsed"].values()) == 3
+
+
+@pytest.mark.parametrize("level", ["subnet", "keyed"])
+def test_what_is_kept_holds_no_address(tmp_path: Path, level: str) -> None:
+    path = log(tmp_path / "access.log", line(1), line(2, ip="203.0.113.8"), line(3, ip="2001:db8:1:2:3:4:5:6"), line(4, ip="host.example"))
+    said = run(path, "--state", tmp_path / "state", "--privacy", level, "--clients", tmp_path / "clients.parquet").output
+    parts = [pl.read_parquet(part) for part in (tmp_path / "state").glob("part-*.parquet")]
+    kept = pl.concat(
+        [*(part.select(pl.col("ip").alias("client")) for part in parts), pl.read_parquet(tmp_path / "clients.parquet")["client"].to_frame()]
+    )
+    for address in ("203.0.113.7", "203.0.113.8", "2001:db8:1:2:3:4:5:6", "host.example"):
+        assert address not in kept["client"].to_list()
+        assert address not in said
+    assert sum(part["requests"].sum() for part in parts) == 4
+    assert kept["client"].n_unique() == (3 if level == "subnet" else 4)
+
+
+def test_logs_and_formats_out_of_an_nginx_conf(tmp_path: Path) -> None:
+    log(tmp_path / "site.log", "203.0.113.7|26/Nov/2026:10:00:01 +0000|GET / HTTP/1.1|200|12|-|curl/8\n")
+    log(tmp_path / "site.log.1", "203.0.113.8|26/Nov/2026:09:00:01 +0000|GET / HTTP/1.1|200|12|-|curl/8\n")
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        "http { log_format bars '$remote_addr|$time_local|$request|$status|$body_bytes_sent|$http_referer|$http_user_agent';\n"
+        f"access_log {tmp_path}/site.log bars; }}\n"
+    )
+    assert told("--nginx-conf", conf)["totals"]["rows"] == 2
+    assert told(tmp_path / "site.log", "--nginx-conf", conf)["totals"]["rows"] == 1
+
+
+def test_what_the_guard_did(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    told_of = {"client": "203.0.113.7", "agent": "GPTBot", "method": "GET", "path": "/", "rule": "ai-training", "action": "block"}
+    event: dict[str, Any] = {
+        **told_of,
+        "time": "2026-11-22T10:00:00.123Z",
+        "shadow": False,
+        "status": 403,
+        "tags": [],
+        "retry_after": None,
+        "robots": None,
+        "fingerprint": "94c1",
+        "reason": "",
+    }
+    log(path, *(json.dumps(event) + "\n" for _ in range(3)))
+    assert told(path)["actions"] == [{"rule": "ai-training", "action": "block", "hits": 3}]
+
+
+def test_an_interrupted_run_never_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, state = log(tmp_path / "access.log", line(1)), tmp_path / "state"
+    run(path, "--state", state, "--quiet")
+    before = {p.name: p.read_bytes() for p in state.iterdir()}
+    log(path, line(2))
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "run", interrupted)
+        run(path, "--state", state, "--rejects", tmp_path / "rejects", code=1)
+    assert {p.name: p.read_bytes() for p in state.iterdir()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["access.log", "state"]
+    assert told(path, "--state", state)["totals"]["rows"] == 2
+
+
+def test_two_runs_on_one_state_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, state = log(tmp_path / "access.log", line(1)), tmp_path / "state"
+    seen: list[BaseException | None] = []
+    real = pipeline.run
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(reading, "run", real)
+        seen.append(CliRunner().invoke(analyze, [str(path), "--state", str(state)]).exception)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(reading, "run", meanwhile)
+    run(path, "--state", state, "--quiet")
+    assert "another run is at work" in str(seen[0])
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nowhere.log"], "nowhere.log"),
+        (["access.log", "--robots", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["access.log", "--clients", "nowhere/clients.parquet"], "nowhere/clients.parquet: cannot be written"),
+        (["access.log", "--rejects", "nowhere/rejects"], "nowhere/rejects: cannot be written"),
+        (["access.log", "--asn", "access.log"], "access.log"),
+        (["access.log", "--state", "state", "--cluster", "dask://127.0.0.1:1"], "leave --state"),
+        (["access.log", "--format", "what"], "what"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    log(tmp_path / "access.log", line(1))
+    done = CliRunner().invoke(analyze, args)
+    assert done.exit_code == 1
+    assert type(done.exception).__module__ == "crawlguard.errors"  # becomes a message, see ``crawlguard.cli.main``
+    assert says in str(done.exception)
+
+
+def test_called_wrongly() -> None:
+    assert "name access logs" in run(code=2).output
+
+
+def test_progress_is_for_terminals_and_long_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 0.5, 2.0, 2.1, 4.0])
+    monkeypatch.setattr("crawlguard_analyzer.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with bytes_line([100_000_000, 100_000_000], quiet=False) as tell:
+        for done in (10, 100_000_000, 105_000_000, 150_000_000):
+            tell(done)
+    said = capsys.readouterr().err.replace("\x1b[K", "").split("\r")
+    assert said[1:] == ["reading: 50% of 200 MB, 50 MB/s, 0:02 left", "reading: 75% of 200 MB, 38 MB/s, 0:01 left", ""]
+    clock = iter([0.0, 3.0])
+    with shards_line(quiet=False) as done_of:
+        done_of(1, 3)
+    assert "1 of 3 shards, 0:06 left" in capsys.readouterr().err
+    clock = iter([0.0, 3.0])
+    with bytes_line([None, 5], quiet=False) as tell:
+        tell(30_000_000)
+    assert "reading: 30 MB, 10 MB/s" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with bytes_line([1], quiet=False) as tell:
+        tell(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_state_names_what_was_counted(tmp_path: Path) -> None:
+    path = log(tmp_path / "access.log", line(1), "garbage\n")
+    for _ in range(2):
+        run(path, "--state", tmp_path / "state", "--quiet")
+    counts = json.loads((tmp_path / "state" / MANIFEST).read_bytes())["counts"]
+    assert counts["rows"] == 1
+    assert sum(counts["unparsed"].values()) == 1
+
+
+def test_a_directory_may_hold_other_things_than_logs(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log(tmp_path / "logs" / "access.log", line(1))
+    log(tmp_path / "logs" / "notes.txt", "buy milk\n", "and bread\n")
+    for found in (told(tmp_path / "logs"), told(tmp_path / "logs", "--state", tmp_path / "state")):
+        assert found["totals"]["rows"] == 1
+        assert any("notes.txt: left out" in note for note in found["notes"])
