@@ -99,4 +99,4 @@ def _notes(load: Load, shards: Shards | None) -> Iterator[str]:
     if shards is None:
         yield "without the log itself, or with clients made anonymous, there are no rules by rate, and the numbers are the table's"
     if load.clients["swarm"].is_not_null().any():
-        yield "the policy language has no condition for a swarm yet: its subnets, its User-Agent and rates stand in for it"
+        yield "a log cannot prove a rule with the condition swarm, so subnets, User-Agents and rates stand in for it here"
