@@ -18,18 +18,11 @@ from .rows import ROWS, empty
 
 _CUT: Final = dict.fromkeys(("head", "request", "answer", "referrer", "between", "ua"), pl.String)
 _STAMP: Final = len(" [23/Sep/2026:16:13:20 +0200] ")
-_DATE: Final = r"^ \[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:$"
-_ZONE: Final = r"^ [+-](?:0[0-9]|1[0-4])[0-5][0-9]\] $"
-_LOW: Final = 0x0F0F000F0F000F0F
-"""The low halves of the six digits of a clock, as a little-endian number."""
-_HIGH: Final = 0xF0F000F0F000F0F0
-_FRAME: Final = int.from_bytes(b"00:00:00", "little")
-_SIX: Final = 0x0606000606000606
-"""Carries out of a low half that is above 9."""
-_LONGEST_SIZE: Final = len(" ") + 18
+_STAMPED: Final = r"^ \[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9] [+-](?:0[0-9]|1[0-4])[0-5][0-9]\] $"
 _NOBODY: Final = " - -"
 _MOSTLY: Final = 0.9
 """The share of lines without user names from which on the others go to the exact parser."""
+_SIZE: Final = r"^ (?:[0-9]{1,18}|-)$"
 _METHODS: Final = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "PROPFIND", "CONNECT")
 _PROTOCOLS: Final = ("HTTP/1.1", "HTTP/2.0", "HTTP/1.0", "HTTP/3.0", "HTTP/2", "HTTP/3")
 
@@ -85,7 +78,7 @@ class Combined:
             answer.str.slice(1, 3).cast(pl.Int16, strict=False).alias("status"),
             answer.str.slice(4).alias("size"),
         )
-        time, size = _epochs(first["stamp"]), first["size"].str.strip_chars_end(" ")
+        time, size = _by_runs(first["stamp"], _epochs), first["size"].str.strip_chars_end(" ")
         names = self._names(cut["head"])
         rows = pl.DataFrame([time.alias("time"), names[0].alias("ip"), *first[["method", "target", "protocol", "status"]]]).hstack(
             [
@@ -98,7 +91,7 @@ class Combined:
                 *(name.alias("host") for name in names[1:-1]),
             ]
         )
-        # Numbers may be read with a sign, too: "+20" is less than a status.
+        # Numbers are read with a sign, too: "+20" is no status, and is less than 100; a size that has one is not as long as it should be.
         good = rows.select(
             (pl.col("ip").str.len_bytes() > 0)
             & pl.col("method").is_in(_METHODS)
@@ -107,8 +100,7 @@ class Combined:
             & pl.col("bytes").is_not_null()
             & pl.col("time").is_not_null()
         ).to_series()
-        good &= size.str.starts_with(" ") & ~size.str.starts_with(" +") & (~size.str.starts_with(" -") | (size == " -"))
-        good &= (size.str.len_bytes() <= _LONGEST_SIZE) & cut.select(self._plain(chunk)).to_series() & names[-1]
+        good &= size.str.contains(_SIZE) & cut.select(self._plain(chunk)).to_series() & names[-1]
         return rows, good.fill_null(False)
 
     def _names(self, head: pl.Series) -> tuple[pl.Series, ...]:
@@ -132,15 +124,12 @@ class Combined:
             plain &= (pl.col("between") == " ") & pl.col("answer").str.ends_with(" ")
         marks = [mark for mark, there in (("\\", b"\\" in chunk), ("\ufffd", not chunk.isascii())) if there]
         for name in quoted if marks else ():
-            held = pl.col(name).str
-            plain &= ~(held.contains_any(marks) if len(marks) > 1 else held.contains(marks[0], literal=True))
+            plain &= ~pl.col(name).str.contains_any(marks)
         if not chunk.isascii():
             for name in ("head", "request"):
                 plain &= pl.col(name).str.len_bytes() == pl.col(name).str.len_chars()
-        for mark in ("\\", "\0"):
-            if mark.encode() in chunk:
-                plain &= ~pl.col("head").str.contains(mark, literal=True)
-        return plain
+        held = [mark for mark in ("\\", "\0") if mark.encode() in chunk]
+        return plain & ~pl.col("head").str.contains_any(held) if held else plain
 
     def _lines_at(self, chunk: bytes, cut: pl.DataFrame, good: pl.Series, odd: pl.Series) -> list[bytes]:
         """The lines of some rows as they stood.
@@ -198,34 +187,21 @@ def _by_runs(values: pl.Series, function: Callable[[pl.Series], pl.Series]) -> p
 
 
 def _epochs(stamps: pl.Series) -> pl.Series:
-    """Seconds since 1970 of `` [23/Sep/2026:16:13:20 +0200] ``, null for what is no time. Days and zones are few, the clock is eight digits."""
-    dates, zones = _by_runs(stamps.str.head(14), _days), _by_runs(stamps.str.tail(8), _zones)
-    clock = stamps.cast(pl.Binary).bin.slice(14, 8).bin.reinterpret(dtype=pl.UInt64).alias("clock")
-    digits = clock & _LOW
-    pairs = (digits * 10 + digits // 256).alias("pairs")  # no figure reaches the next byte: 9 * 10 + 9 is less than 256
-    hours, minutes, seconds = (pl.col("pairs") // (1 << 8 * place) % 256 for place in (0, 3, 6))
-    sound = (
-        (pl.col("clock") - pl.col("digits") == _FRAME)
-        & ((pl.col("digits") + _SIX) & _HIGH == 0)
-        & (hours < 24)
-        & (minutes < 60)
-        & (seconds < 60)
-    )
-    told = pl.DataFrame([clock, digits.alias("digits"), pairs]).select(
-        pl.when(sound).then((hours * 3600 + minutes * 60 + seconds).cast(pl.Int64))
-    )
-    return (dates + told.to_series() - zones).set(stamps.str.len_bytes() != _STAMP, None)
+    """Seconds since 1970, null for what is no time."""
+    minutes = _by_runs(stamps.str.slice(2, 17), _minutes)
+    zones = _by_runs(stamps.str.slice(23, 5), _zones)
+    seconds = stamps.str.slice(20, 2).cast(pl.Int64, strict=False)
+    times = pl.select(pl.when(stamps.str.contains(_STAMPED)).then(minutes + seconds - zones))
+    return times.to_series()
 
 
-def _days(dates: pl.Series) -> pl.Series:
-    days = dates.str.slice(2, 11).str.to_datetime("%d/%b/%Y", time_unit="ms", strict=False).dt.epoch("s")
-    return days.set(~dates.str.contains(_DATE), None)
+def _minutes(stamps: pl.Series) -> pl.Series:
+    return stamps.str.to_datetime("%d/%b/%Y:%H:%M", time_unit="ms", strict=False).dt.epoch("s")
 
 
-def _zones(zones: pl.Series) -> pl.Series:
-    hours, minutes = (zones.str.slice(at, 2).cast(pl.Int64, strict=False) for at in (2, 4))
-    seconds = (hours * 3600 + minutes * 60) * (1 - 2 * zones.str.starts_with(" -").cast(pl.Int64))
-    return seconds.set(~zones.str.contains(_ZONE), None)
+def _zones(stamps: pl.Series) -> pl.Series:
+    hours, minutes = (stamps.str.slice(at, 2).cast(pl.Int64, strict=False) for at in (1, 3))
+    return (hours * 3600 + minutes * 60) * (1 - 2 * stamps.str.starts_with("-").cast(pl.Int64))
 
 
 def _nobody(height: int) -> list[pl.Series]:
