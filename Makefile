@@ -43,7 +43,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/crawlguard demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.check
 	$(BIN)/ruff check
