@@ -43,7 +43,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/crawlguard demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.check
 	$(BIN)/ruff check

@@ -22,6 +22,8 @@ import pytest
 from crawlguard.demo.sites import Site
 from crawlguard.demo.visitors import REFUSED, SERVED, SLOWED, Visit
 
+pytestmark = pytest.mark.alone
+
 COMMAND = "from crawlguard.cli import main; import sys; sys.argv = ['crawlguard', 'demo', *sys.argv[1:]]; "
 WITHIN = 60
 SITES = ("FastAPI", "Flask")

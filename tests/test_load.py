@@ -14,6 +14,8 @@ import pytest
 from .load.kinds import CRAWLERS, FEEDS, KINDS, PEOPLE, SEARCH, USERS
 from .load.run import MIB, Result
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

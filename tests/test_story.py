@@ -18,7 +18,7 @@ from crawlguard.loader import load_policy
 from .story import Story, met
 from .story.visitors import ALL, CHROMIUMS, CRAWLER, DECLARED, FEED, FIREFOXES, MONITOR, PERSON, SWARM, TOOL, Visitor
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 SCRIPT = Path(__file__).resolve().parents[1] / "deploy" / "crawlguard-report"
 UNWANTED = (DECLARED, CRAWLER, TOOL, SWARM)
