@@ -91,7 +91,9 @@ def scored(clients: pl.DataFrame, found: tuple[Feature, ...], weights: Weights) 
 
 def classes(weights: Weights, threshold: float) -> pl.Expr:
     """The class of a scored client on its own; who is of a swarm, ``swarms`` knows."""
-    machine = pl.col("score") >= threshold
+    # One page under a browser's name is too little to accuse anybody, unless it comes from where a crawler's operator says that it crawls.
+    enough = (pl.col("kind") != "browser") | (pl.col("documents") > 1) | (pl.col("published") > 0)
+    machine = (pl.col("score") >= threshold) & enough
     polling = (pl.col("regular") >= 0.8) & (pl.col("distinct") <= 3) & (pl.col("requests") >= 50)
     reading = (pl.col("feeds") >= 3) & (pl.col("feeds") * 5 >= pl.col("documents") * 4)
     return (
