@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def main() -> int:
 def run(target: Path | None, peers: str | None, only: str) -> int:
     """Measure, print, write; the exit code."""
     from .backtest import backtest
+    from .clock import slowness
     from .gthread import beside_a_busy_thread
     from .inprocess import doors, long_lists, many_patterns, robots
     from .logs import access_logs
@@ -45,14 +47,18 @@ def run(target: Path | None, peers: str | None, only: str) -> int:
     for group in groups:
         if only in group.__name__:
             print(f"measuring {group.__name__} ...", file=sys.stderr, flush=True)
-            rows += list(group())
+            before = slowness()
+            found = list(group())
+            slow = (before + slowness()) / 2
+            rows += [replace(row, slowness=slow) for row in found]
+            print(f"  this machine took {slow:.2f} times as long as the budgets' own", file=sys.stderr)
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs\n\n{budgets(rows)}")
-    found: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "rows": [row.as_dict() for row in rows]}
+    report: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "rows": [row.as_dict() for row in rows]}
     if peers and only in "peers":
-        found["peers"] = beside_others(peers)
+        report["peers"] = beside_others(peers)
         subprocess.run([peers, "-m", "tests.bench.limiters"], check=False, cwd=Path(__file__).parents[2])
     if target:
-        target.write_text(json.dumps(found, indent=2) + "\n")
+        target.write_text(json.dumps(report, indent=2) + "\n")
     return int(any(row.verdict == "MISSED" for row in rows))
 
 
