@@ -75,11 +75,15 @@ def test_every_reader_finds_in_robots_txt_what_the_policy_means(drawn: Drawn, se
     for reader in READERS:
         expected = spoken_to(reader, rows)
         for tokens, paths in asked(reader, expected, urls, random.Random(seed)):
+            at = [urls.index(url) for url in paths]
             for token, said in zip(tokens, reader.ask(export.text, tokens, paths), strict=True):
-                for url, allowed in zip(paths, said, strict=True):
-                    want = expected[token][urls.index(url)]
+                row = expected[token]
+                for url, number, allowed in zip(paths, at, said, strict=True):
+                    want = row[number]
+                    if allowed == want:
+                        continue
                     known = doubtful and decide(will.lines(token), unquote(url.partition("?")[0])) != want
-                    if allowed != want and readable(reader, url) and not known:
+                    if readable(reader, url) and not known:
                         wrong.append((reader.name, token, url, want))
     assert not wrong, (wrong[:5], export.text)
 
