@@ -26,6 +26,7 @@ _REST: dict[str, Any] = {
     "host": "",
     "action": "",
     "rule": "",
+    "spent": -1,
 }
 
 Request = dict[str, Any]

@@ -86,7 +86,7 @@ METHODS, HOSTS, REFERRERS = (
 def rows_of(columns: dict[str, list[Any]]) -> pl.DataFrame:
     """Rows with these columns, the others as if a log had not said them."""
     height = len(next(iter(columns.values())))
-    blank = {"time": 0, "method": "GET", "target": "/", "protocol": "HTTP/1.1", "status": 200, "bytes": 100}
+    blank = {"time": 0, "method": "GET", "target": "/", "protocol": "HTTP/1.1", "status": 200, "bytes": 100, "spent": -1}
     return pl.DataFrame({name: columns.get(name, [blank.get(name, "")] * height) for name in ROWS}, schema=ROWS)
 
 

@@ -118,7 +118,7 @@ def by_hand(data: bytes, variant: str) -> Parsed:
     lines[0] = lines[0].removeprefix(BOM)
     found = [parse(line) for line in lines]
     rejects = [Reject(reason_of(line), line) for line, row in zip(lines, found, strict=True) if row is None]
-    rows = [{**dict.fromkeys(ROWS, ""), **row._asdict()} for row in found if row is not None]
+    rows = [{**dict.fromkeys(ROWS, ""), "spent": -1, **row._asdict()} for row in found if row is not None]
     return Parsed(pl.DataFrame(rows, schema=ROWS), rejects, len(lines))
 
 

@@ -140,7 +140,7 @@ def test_what_is_no_access_log_is_none(name: str) -> None:
 
 MAIN = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
 LINE = b'203.0.113.9 - - [10/Oct/2026:13:55:36 +0200] "GET /a?b HTTP/2.0" 200 5 "https://e.org/" "Moz \\x22x\\x22"'
-ROW = (1791633336, "203.0.113.9", "GET", "/a?b", "HTTP/2.0", 200, 5, "https://e.org/", 'Moz "x"', "", "", "")
+ROW = (1791633336, "203.0.113.9", "GET", "/a?b", "HTTP/2.0", 200, 5, "https://e.org/", 'Moz "x"', "", "", "", -1)
 
 
 def one_row(one: formats.Format, line: bytes) -> tuple[Any, ...]:
@@ -172,7 +172,7 @@ def test_vhost_and_common_take_the_fast_path() -> None:
     ):
         assert formats.named(form).name.endswith("(as vhost_combined)")
     assert formats.named('%h %l %u %t "%r" %>s %b').name.endswith("(as common)")
-    assert one_row(formats.named("$host " + MAIN), b"e.org " + LINE) == (*ROW[:9], "e.org", "", "")
+    assert one_row(formats.named("$host " + MAIN), b"e.org " + LINE) == (*ROW[:9], "e.org", "", "", -1)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +270,59 @@ def test_a_named_format_behind_a_prefix() -> None:
     assert formats.named("json", sample=envoy).parse(envoy).rows.height == 41
 
 
+# ---- how long the server took ----
+
+
+def spent(form: str, *lines: bytes) -> list[int]:
+    found: list[int] = formats.named(form).parse(b"\n".join(lines)).rows["spent"].to_list()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "tail", "micros"),
+    [
+        (MAIN + " $request_time", b" 0.045", 45_000),
+        (MAIN + ' "$http_x_forwarded_for" rt=$request_time', b' "1.1.1.1, 2.2.2.2" rt=1.5', 1_500_000),
+        (MAIN + ' rt=$request_time uct="$upstream_connect_time" urt="$upstream_response_time"', b' rt=9.000 uct="0.000" urt="0.004, 0.012 : 0.1"', 100_000),
+        (MAIN + ' rt=$request_time uct="$upstream_connect_time" urt="$upstream_response_time"', b' rt=9.000 uct="-" urt="-"', -1),
+        ("$host " + MAIN + " [$request_time]", b" [0.001]", 1000),
+        ('%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i" %D', b" 1234", 1234),
+        ('%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i" %T/%D', b" 1/1234567", 1_234_567),
+        ('%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i" %{ms}T', b" 7", 7000),
+        (MAIN + " $request_time", b" 99999999", 2**31 - 1),
+        (MAIN + " $request_time", b" x", -1),
+        (MAIN + " $request_time", b"", -1),
+    ],
+)  # fmt: skip
+def test_times_behind_combined(form: str, tail: bytes, micros: int) -> None:
+    line = LINE.replace(b"\\x22", b"")
+    assert isinstance(formats.named(form), Known)
+    before = b"e.org " if form.startswith("$host") else b""
+    assert spent(form, before + line + tail, before + line, before + line + tail) == [micros, -1, micros]
+
+
+def test_times_in_lines_of_every_other_shape() -> None:
+    assert spent(
+        '$request_time $remote_addr [$time_local] "$request" $status', b'0.002 1.1.1.1 [10/Oct/2026:13:55:36 +0200] "GET / HTTP/1.1" 200'
+    ) == [2000]
+    assert spent('%D %h %t "%r" %s', b'12 1.1.1.1 [10/Oct/2026:13:55:36 +0200] "GET / HTTP/1.1" 200') == [12]
+    keys = '{"t":"$time_iso8601","ip":"$remote_addr","r":"$request","rt":"$request_time","u":"$upstream_response_time"}'
+    line = '{"t":"2026-10-10T13:55:36Z","ip":"1.1.1.1","r":"GET / HTTP/1.1","rt":"3.0","u":"%s"}'
+    assert spent(keys, *((line % one).encode() for one in ("0.25", "-", "0.1, 0.5", "1e-3", "9" * 19))) == [250_000, -1, 500_000, 1000, -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "micros"),
+    [
+        ("caddy.json", {2}), ("traefik.json", {357}), ("alb.log", {-1, 48_000}), ("haproxy.log", {-1, 1_457_000}), ("cloudfront.log", {1000}),
+        ("iis.log", {-1, 15_000}), ("envoy.log", {-1, 48_000}), ("nginx.json", {1000}),
+    ],
+)  # fmt: skip
+def test_times_of_logs_that_are_told_by_their_lines(name: str, micros: set[int]) -> None:
+    data = read(name)
+    assert set(formats.detect(data).parse(data).rows["spent"]) == micros
+
+
 # ---- what they read ----
 
 
@@ -281,7 +334,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 def test_caddy() -> None:
     assert rows("caddy.json")[0] == {
         "time": 1791633336, "ip": "203.0.113.9", "method": "GET", "target": "/a?b=ä", "protocol": "HTTP/2.0", "status": 200, "bytes": 5,
-        "referrer": "https://e.org/", "ua": "Mozilla/5.0 😀", "host": "e.org", "action": "", "rule": "",
+        "referrer": "https://e.org/", "ua": "Mozilla/5.0 😀", "host": "e.org", "action": "", "rule": "", "spent": 2,
     }  # fmt: skip
 
 
@@ -454,4 +507,4 @@ def test_keys_are_found_by_their_common_names() -> None:
         }
     )
     row = formats.detect(line.encode()).parse(line.encode()).rows.row(0)
-    assert row == (1791640536, "1.1.1.1", "GET", "/x?y", "", 200, 7, "", "curl/8", "e.org", "", "")
+    assert row == (1791640536, "1.1.1.1", "GET", "/x?y", "", 200, 7, "", "curl/8", "e.org", "", "", -1)

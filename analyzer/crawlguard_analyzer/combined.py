@@ -8,15 +8,15 @@ that fails any check, holds a backslash or 8-bit bytes where they matter goes to
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from .combined_exact import BOM, VARIANTS, Line, line_parser
 from .parsed import Parsed, Reject, reason_of
-from .rows import ROWS, empty
+from .rows import LONGEST, ROWS, empty
 
-_CUT: Final = dict.fromkeys(("head", "request", "answer", "referrer", "between", "ua"), pl.String)
+_CUT: Final[dict[str, type[pl.DataType]]] = dict.fromkeys(("head", "request", "answer", "referrer", "between", "ua"), pl.String)
 _STAMP: Final = len(" [23/Sep/2026:16:13:20 +0200] ")
 _STAMPED: Final = r"^ \[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9] [+-](?:0[0-9]|1[0-4])[0-5][0-9]\] $"
 _NOBODY: Final = " - -"
@@ -27,16 +27,31 @@ _METHODS: Final = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "
 _PROTOCOLS: Final = ("HTTP/1.1", "HTTP/2.0", "HTTP/1.0", "HTTP/3.0", "HTTP/2", "HTTP/3")
 
 
+class Tail(NamedTuple):
+    """Where behind the User-Agent a number stands that says what the server took: behind so many further quotes, as the first group of a pattern;
+    ``unit``: its microseconds.
+    """
+
+    quotes: int
+    pattern: str
+    unit: float
+
+
 class Combined:
-    """The format of one variant. Fields after the User-Agent are passed over.
+    """The format of one variant. Fields after the User-Agent are passed over, but for the one that ``tail`` tells of; a line that is read by
+    hand is without it.
 
     Raises ValueError for a variant that is none.
     """
 
-    def __init__(self, variant: str = "combined") -> None:
+    def __init__(self, variant: str = "combined", tail: Tail | None = None) -> None:
         if variant not in VARIANTS:
             raise ValueError(f"{variant!r} is none of {', '.join(VARIANTS)}")
         self.variant: Final = variant
+        self._tail = tail
+        self._fields = dict(_CUT)
+        if tail is not None:
+            self._fields |= {f"tail{n}": pl.String for n in range(tail.quotes + 1)}
         self._line = line_parser(variant)
 
     def parse(self, chunk: bytes | memoryview) -> Parsed:
@@ -46,7 +61,7 @@ class Combined:
             return Parsed(empty(), [], 0)
         # The reader drops some carriage returns; as a backslash they send their line to the exact parser, which reads the chunk itself.
         clean = chunk.replace(b"\r", b"\\") if b"\r" in chunk else chunk
-        cut = _cut(clean)
+        cut = _cut(clean, self._fields)
         rows, good = self._columns(cut, clean)
         odd = (~good).arg_true()
         if not odd.len():
@@ -63,7 +78,7 @@ class Combined:
         order = pl.int_range(cut.height, dtype=pl.UInt32, eager=True)
         keep = good.scatter(places, True) if places else good
         order = order.scatter(places, range(cut.height, cut.height + len(lines))).filter(keep)
-        by_hand = pl.DataFrame(lines, schema={name: ROWS[name] for name in Line._fields}, orient="row").select(rows.columns)
+        by_hand = _completed(pl.DataFrame(lines, schema={name: ROWS[name] for name in Line._fields}, orient="row")).select(rows.columns)
         return Parsed(_completed(pl.concat([rows, by_hand], rechunk=True)[order]), rejects, cut.height)
 
     def _columns(self, cut: pl.DataFrame, chunk: bytes) -> tuple[pl.DataFrame, pl.Series]:
@@ -89,6 +104,7 @@ class Combined:
                     else _nobody(cut.height)
                 ),
                 *(name.alias("host") for name in names[1:-1]),
+                *self._spent(cut),
             ]
         )
         # Numbers are read with a sign, too: "+20" is no status, and is less than 100; a size that has one is not as long as it should be.
@@ -102,6 +118,12 @@ class Combined:
         ).to_series()
         good &= size.str.contains(_SIZE) & cut.select(self._plain(chunk)).to_series() & names[-1]
         return rows, good.fill_null(False)
+
+    def _spent(self, cut: pl.DataFrame) -> list[pl.Series]:
+        if self._tail is None:
+            return []
+        number = pl.col(f"tail{self._tail.quotes}").str.extract(self._tail.pattern).cast(pl.Float64, strict=False) * self._tail.unit
+        return [cut.select(number.clip(upper_bound=LONGEST).cast(pl.Int32).fill_null(-1).alias("spent")).to_series()]
 
     def _names(self, head: pl.Series) -> tuple[pl.Series, ...]:
         """The addresses, the hosts if there are any, and where they hold."""
@@ -163,14 +185,14 @@ def _unix(chunk: bytes) -> bytes:
     return chunk[:-1] + b"\n" if chunk.endswith(b"\r") else chunk
 
 
-def _cut(chunk: bytes) -> pl.DataFrame:
+def _cut(chunk: bytes, fields: dict[str, type[pl.DataType]]) -> pl.DataFrame:
     """One row for each line, the blank ones too; what a line does not have is ""."""
     return pl.read_csv(
         chunk,
         has_header=False,
         separator='"',
         quote_char=None,
-        schema=_CUT,
+        schema=fields,
         encoding="utf8" if chunk.isascii() else "utf8-lossy",  # the second looks at every field
         infer_schema=False,
         empty_string_is_null=False,
@@ -210,5 +232,9 @@ def _nobody(height: int) -> list[pl.Series]:
 
 def _completed(rows: pl.DataFrame) -> pl.DataFrame:
     """All columns of ROWS, in order."""
-    missing = [pl.repeat("", rows.height).alias(name) for name in ROWS if name not in rows.columns]
+    missing = [
+        pl.repeat("" if kind is pl.String else -1, rows.height, dtype=kind).alias(name)
+        for name, kind in ROWS.items()
+        if name not in rows.columns
+    ]
     return rows.with_columns(missing).select(*ROWS)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from ..rows import ROWS
+from ..rows import LONGEST, ROWS
 from . import times
 
 FIELDS: Final = (
@@ -30,10 +30,12 @@ FIELDS: Final = (
     "action",
     "rule",
     "shadow",
+    "spent",
 )
 """What a format may find, as text. ``request`` is the whole request line, or ``method``, ``target`` and ``protocol`` are told one by one;
 ``query`` is what stands after the question mark where ``target`` does not have it. An action whose ``shadow`` is "true" was only rehearsed:
-it becomes "shadow:block" and the like."""
+it becomes "shadow:block" and the like. ``spent`` is a number, in the unit of the format's ``Ways``; of several (nginx writes one for each
+server that it tried) the last counts, and what is none is not known."""
 
 
 class Ways(NamedTuple):
@@ -47,6 +49,8 @@ class Ways(NamedTuple):
     """Targets are whole URLs, of which host and path are taken."""
     nobody: bool = False
     """A line may be without an address."""
+    unit: float = 0.0
+    """Microseconds in a unit of ``spent``; 0 where the format has none."""
 
 
 PLAIN: Final = Ways()
@@ -67,6 +71,7 @@ class Row(NamedTuple):
     host: str
     action: str
     rule: str
+    spent: int
 
 
 METHODS: Final = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "PROPFIND", "CONNECT")
@@ -79,6 +84,8 @@ _BRACKETS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 _PORT = re.compile(r":[0-9]+\Z")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)(.*)", re.DOTALL)
 _NOTHING = ("", "-")
+_NUMBER = r"^[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?$"
+_IS_NUMBER = re.compile(_NUMBER)
 _PLAIN_ADDRESS = "^(?:[0-9.]{7,15}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})$"
 
 
@@ -100,6 +107,7 @@ def row(found: Mapping[str, str | None], ways: Ways) -> Row | None:
         time, ip, method, target, protocol,
         int(status) if status.isdigit() else 0, int(size) if size.isdigit() else -1,
         dashed(get.get("referrer")), dashed(get.get("ua")), host, f"shadow:{action}" if get.get("shadow") == "true" else action, get.get("rule", ""),
+        _spent(get.get("spent", ""), ways),
     )  # fmt: skip
 
 
@@ -135,6 +143,11 @@ def address(text: str, ways: Ways) -> str | None:
     if text in _NOTHING:
         return "" if ways.nobody else None
     return text if _ADDRESS.fullmatch(text) else None
+
+
+def _spent(text: str, ways: Ways) -> int:
+    last = text.rpartition(" ")[2]
+    return int(min(float(last) * ways.unit, LONGEST)) if ways.unit and "\n" not in last and _IS_NUMBER.match(last) else -1
 
 
 def dashed(text: str | None) -> str:
@@ -179,6 +192,7 @@ def columns(found: pl.DataFrame, ways: Ways) -> tuple[pl.DataFrame, pl.Series]:
         host.alias("host"),
         pl.when(have["shadow"] == "true").then(pl.lit("shadow:") + action).otherwise(action).alias("action"),
         have["rule"].fill_null("").alias("rule"),
+        _spents(have["spent"], ways).alias("spent"),
         (spoken & (size.str.len_bytes() <= 18) & ~size.str.starts_with("+") & ~size.str.starts_with("-")).alias("good"),
         (status == "").alias("unanswered"),
         (status.str.len_bytes() == 3).alias("short"),
@@ -192,6 +206,14 @@ def columns(found: pl.DataFrame, ways: Ways) -> tuple[pl.DataFrame, pl.Series]:
         & pl.col("method").is_in(METHODS)
     )
     return rows.select(pl.col(name).cast(kind) for name, kind in ROWS.items()), good.to_series().fill_null(False)
+
+
+def _spents(text: pl.Expr, ways: Ways) -> pl.Expr:
+    if not ways.unit:
+        return pl.lit(-1, pl.Int32)
+    last = text.str.replace("(?s)^.* ", "")
+    value = pl.when(last.str.contains(_NUMBER)).then(last).cast(pl.Float64, strict=False) * ways.unit
+    return value.clip(upper_bound=LONGEST).cast(pl.Int32).fill_null(-1)
 
 
 def _undashed(text: pl.Expr) -> pl.Expr:

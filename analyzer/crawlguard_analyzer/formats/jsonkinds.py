@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -24,12 +25,16 @@ class Keys:
     ways: Ways = PLAIN
     lists: frozenset[str] = frozenset()
     assumed: str = ""
+    units: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Microseconds in a unit of each path of ``spent``; what has none here is not taken for it."""
 
 
 _ENVOY: Final = {
     "time": ("start_time",), "method": ("method",), "target": ("x-envoy-original-path", "x-envoy-origin-path", "path"), "protocol": ("protocol",),
     "status": ("response_code",), "bytes": ("bytes_sent",), "referrer": ("referer",), "ua": ("user-agent", "user_agent"), "host": (":authority", "authority"),
+    "spent": ("x-envoy-upstream-service-time", "upstream_service_time", "duration"),
 }  # fmt: skip
+_MILLISECONDS: Final = {"x-envoy-upstream-service-time": 1e3, "upstream_service_time": 1e3, "duration": 1e3}
 JSON: Final = (
     Keys(
         "crawlguard",
@@ -44,9 +49,10 @@ JSON: Final = (
         {
             "time": ("ts",), "ip": ("request.client_ip", "request.remote_ip", "request.remote_addr"), "method": ("request.method",), "target": ("request.uri",),
             "protocol": ("request.proto",), "status": ("status",), "bytes": ("size",), "referrer": ("request.headers.Referer",),
-            "ua": ("request.headers.User-Agent",), "host": ("request.host",),
+            "ua": ("request.headers.User-Agent",), "host": ("request.host",), "spent": ("duration",),
         },
         lists=frozenset({"referrer", "ua"}),
+        units={"duration": 1e6},
     ),
     Keys(
         "traefik",
@@ -54,10 +60,12 @@ JSON: Final = (
         {
             "time": ("StartUTC", "time"), "ip": ("ClientHost",), "method": ("RequestMethod",), "target": ("RequestPath",), "protocol": ("RequestProtocol",),
             "status": ("DownstreamStatus",), "bytes": ("DownstreamContentSize",), "referrer": ("request_Referer",), "ua": ("request_User-Agent",), "host": ("RequestHost",),
+            "spent": ("OriginDuration", "Duration"),
         },
+        units={"OriginDuration": 1e-3, "Duration": 1e-3},
     ),
-    Keys("envoy-json", ("response_code", "start_time", "downstream_remote_address"), {"ip": ("downstream_remote_address",), **_ENVOY}, Ways(port=True)),
-    Keys("envoy-json", ("response_code", "start_time"), {"ip": ("x-forwarded-for", "x_forwarded_for"), **_ENVOY}, Ways(chain=True)),
+    Keys("envoy-json", ("response_code", "start_time", "downstream_remote_address"), {"ip": ("downstream_remote_address",), **_ENVOY}, Ways(port=True), units=_MILLISECONDS),
+    Keys("envoy-json", ("response_code", "start_time"), {"ip": ("x-forwarded-for", "x_forwarded_for"), **_ENVOY}, Ways(chain=True), units=_MILLISECONDS),
 )  # fmt: skip
 ANY: Final = {
     "time": ("time_iso8601", "time_local", "msec", "timestamp", "@timestamp", "time", "ts", "datetime", "date", "t"),
@@ -73,9 +81,12 @@ ANY: Final = {
     "referrer": ("http_referer", "http_referrer", "referer", "referrer", "http.request.referrer", "httpRequest.referer", "cs(Referer)"),
     "ua": ("http_user_agent", "user_agent", "useragent", "userAgent", "ua", "agent", "http_ua", "user_agent.original", "httpRequest.userAgent", "cs(User-Agent)"),
     "host": ("host", "http_host", "server_name", "vhost", "domain", "url.domain"),
+    "spent": ("upstream_response_time", "request_time", "event.duration"),
 }  # fmt: skip
 """Keys that JSON logs commonly have for each field, the likelier first: nginx's variables, Elastic Common Schema, Google Cloud."""
-_BARE: Final = Keys("JSON lines", (), ANY, Ways(absolute=True))
+_BARE: Final = Keys(
+    "JSON lines", (), ANY, Ways(absolute=True), units={"upstream_response_time": 1e6, "request_time": 1e6, "event.duration": 1e-3}
+)
 _OBJECTS: Final = 200
 """Lines that are looked at."""
 
@@ -108,7 +119,7 @@ def keyed(keys: Keys, seen: Mapping[str, int], client: str) -> Json | None:
         most = max((seen[path] for path in have), default=0)
         if use := next((path for path in have if seen[path] * 2 >= most), ""):
             found[field] = tuple(use.split("."))
-    ways = keys.ways
+    ways = keys.ways._replace(unit=keys.units[".".join(found["spent"])] if "spent" in found else 0.0)
     if client:
         if not seen[client]:
             raise DataError(f"--client-field {client}: no such key in the first lines; there are {', '.join(sorted(seen)[:30])}")

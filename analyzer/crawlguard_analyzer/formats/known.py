@@ -31,13 +31,13 @@ def _columns(names: str) -> list[Piece]:
     return [Piece(one[1], one[2]) for one in found]
 
 
-_ALB: Final = '{} {time} {} {ip} {} {} {} {} {status} {} {} {bytes} "{request}" "{ua}"'
+_ALB: Final = '{} {time} {} {ip} {} {} {spent} {} {status} {} {} {bytes} "{request}" "{ua}"'
 """docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html"""
-_ELB: Final = '{time} {} {ip} {} {} {} {} {status} {} {} {bytes} "{request}" "{ua}"'
-_ENVOY: Final = '{time}] "{request}" {status} {} {} {bytes} {} {} "{ip}" "{ua}" "{}" "{host}"'
+_ELB: Final = '{time} {} {ip} {} {} {spent} {} {status} {} {} {bytes} "{request}" "{ua}"'
+_ENVOY: Final = '{time}] "{request}" {status} {} {} {bytes} {} {spent} "{ip}" "{ua}" "{}" "{host}"'
 """envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage, the default format."""
 _ZORAXY: Final = "{} {} [{time}] [router:{}] [origin:{host}] [client: {ip}] [useragent: {ua}] {method} {target} {status}"
-_ISTIO: Final = '{time}] "{request}" {status} {} {} {} "{}" {} {bytes} {} {} "{}" "{ua}" "{}" "{host}" "{}" {} {} {} {ip} '
+_ISTIO: Final = '{time}] "{request}" {status} {} {} {} "{}" {} {bytes} {} {spent} "{}" "{ua}" "{}" "{host}" "{}" {} {} {} {ip} '
 
 
 def _combined(variant: str) -> Callable[[str], Format]:
@@ -56,16 +56,16 @@ NAMES: Final[dict[str, Callable[[str], Format]]] = {
     "litespeed": lambda client: nginx(_LITESPEED, "LiteSpeed", client),
     "nginx-proxy-manager": lambda client: nginx(_NPM, "Nginx Proxy Manager", client),
     "combined-host": lambda client: nginx(_HOSTED, "combined with the host behind the time", client),
-    "alb": lambda client: Template("AWS ALB", "", _columns(_ALB), Ways(port=True, absolute=True)),
-    "elb": lambda client: Template("AWS classic ELB", "", _columns(_ELB), Ways(port=True, absolute=True)),
+    "alb": lambda client: Template("AWS ALB", "", _columns(_ALB), Ways(port=True, absolute=True, unit=1e6)),
+    "elb": lambda client: Template("AWS classic ELB", "", _columns(_ELB), Ways(port=True, absolute=True, unit=1e6)),
     "zoraxy": lambda client: Template("Zoraxy", "", _columns(_ZORAXY), assumed="its times have no zone and are taken for UTC"),
     "haproxy": lambda client: HaProxy(),
-    "istio": lambda client: Template("Istio's Envoy", "[", _columns(_ISTIO), Ways(port=True)),
+    "istio": lambda client: Template("Istio's Envoy", "[", _columns(_ISTIO), Ways(port=True, unit=1e3)),
     "envoy": lambda client: Template(
         "Envoy's default",
         "[",
         _columns(_ENVOY),
-        Ways(chain=True),
+        Ways(chain=True, unit=1e3),
         "the client is the last address of X-Forwarded-For, as the line has no other",
     ),
     "w3c": lambda client: W3c(client=client),

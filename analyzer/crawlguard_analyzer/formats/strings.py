@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from crawlguard.errors import DataError
 
-from ..combined import Combined
+from ..combined import Combined, Tail
 from ..combined_exact import Line
 from .base import Format
 from .fields import Ways
@@ -22,14 +22,19 @@ NGINX: Final = {
     "request": "request", "request_method": "method", "request_uri": "target", "uri": "target", "document_uri": "target", "args": "query",
     "query_string": "query", "server_protocol": "protocol", "status": "status", "body_bytes_sent": "bytes", "bytes_sent": "bytes",
     "http_referer": "referrer", "http_user_agent": "ua", "host": "host", "http_host": "host", "server_name": "host",
+    "upstream_response_time": "upstream", "request_time": "spent",
 }  # fmt: skip
 """nginx's variables and the fields that they are (nginx.org/en/docs/varindex.html)."""
 APACHE: Final = {
     "h": "ip", "a": "ip", "{c}a": "ip", "{c}h": "ip", "{x-forwarded-for}i": "forwarded", "t": "time", "r": "request", "m": "method", "U": "target", "q": "query",
     "H": "protocol", "s": "status", "b": "bytes", "B": "bytes", "O": "bytes", "{referer}i": "referrer", "{user-agent}i": "ua",
-    "v": "host", "V": "host", "{host}i": "host",
+    "v": "host", "V": "host", "{host}i": "host", "D": "spent", "T": "spent", "{s}T": "spent", "{ms}T": "spent", "{us}T": "spent",
 }  # fmt: skip
 """Apache's directives (httpd.apache.org/docs/2.4/mod/mod_log_config.html)."""
+SECONDS: Final = 1e6
+UNITS: Final = {"D": 1.0, "{us}T": 1.0, "{ms}T": 1e3, "T": SECONDS, "{s}T": SECONDS}
+"""Microseconds in a unit of Apache's times; nginx writes seconds."""
+T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _DIRECTIVE = re.compile(r"%(?:!?[0-9,]+)?[<>]?(?:(\{[^}]*\})?(\^\w\w|\w)|(%))")
@@ -42,12 +47,12 @@ _COMMON: Final = [("", " "), ("", " ["), ("time", '] "'), ("request", '" '), ("s
 class Known(Combined):
     """A variant of combined, with its name."""
 
-    def __init__(self, variant: str, name: str = "") -> None:
-        super().__init__(variant)
+    def __init__(self, variant: str, name: str = "", tail: Tail | None = None) -> None:
+        super().__init__(variant, tail)
         self.name = name or f"nginx/Apache {variant}"
 
     def describe(self) -> str:
-        return self.name
+        return f"{self.name}, with times" if self._tail else self.name
 
     def after(self, chunk: bytes) -> Known:
         return self
@@ -69,7 +74,15 @@ def nginx(form: str, name: str = "", client: str = "") -> Format:
     if client:
         wanted = {variable: field for variable, field in wanted.items() if field != "ip" or variable == client.lstrip("$")}
     found = [(found[1] or found[2], found.span()) for found in _VARIABLE.finditer(form)]
-    return _compiled(form, [(wanted.get(variable, ""), span) for variable, span in found], name or "nginx log_format", client)
+    fields = [(wanted.get(variable, ""), span) for variable, span in found]
+    return _compiled(form, _timed(fields), name or "nginx log_format", client, SECONDS)
+
+
+def _timed(fields: list[tuple[str, T]]) -> list[tuple[str, T]]:
+    """What the server behind took is better than what the visitor's line took as well, where a log has both."""
+    if not any(field == "upstream" for field, _ in fields):
+        return fields
+    return [({"upstream": "spent", "spent": ""}.get(field, field), where) for field, where in fields]
 
 
 def apache(form: str, name: str = "", client: str = "") -> Format:
@@ -84,29 +97,35 @@ def apache(form: str, name: str = "", client: str = "") -> Format:
     )
     own = client.lstrip("%")
     own = own if own.startswith("{") or len(own) < 3 else f"{{{own}}}i"
-    fields = []
+    fields: list[tuple[str, tuple[int, int]]] = []
+    told = [(found[1] or "").lower() + (found[2] or "") for found in _DIRECTIVE.finditer(form)]
+    finest = min((one for one in told if one in UNITS), key=lambda one: UNITS[one], default="")
     for found in _DIRECTIVE.finditer(form):
         argument, letter = (found[1] or "").lower(), found[2] or ""
         field = APACHE.get(argument + letter) or ("target" if letter == "U" else "time" if letter == "t" else "")
         if client:
             field = "ip" if argument + letter == own.lower() else "" if field == "ip" else field
+        if field == "spent" and argument + letter != finest:
+            field = ""
         fields.append((field, found.span()))
-    return _compiled(form, fields, name or "Apache LogFormat", client)
+    return _compiled(form, fields, name or "Apache LogFormat", client, UNITS.get(finest, 0.0))
 
 
-def _compiled(form: str, fields: list[tuple[str, tuple[int, int]]], name: str, client: str) -> Format:
+def _compiled(form: str, fields: list[tuple[str, tuple[int, int]]], name: str, client: str, unit: float) -> Format:
     have = {field for field, _ in fields}
-    ways, assumed = Ways(), ""
+    ways, assumed = Ways(unit=unit), ""
     if "ip" not in have and "forwarded" in have:
         fields = [("ip" if field == "forwarded" else field, span) for field, span in fields]
-        ways, assumed = Ways(chain=True), "the client is the last address of X-Forwarded-For, as the line has no other"
+        ways, assumed = ways._replace(chain=True), "the client is the last address of X-Forwarded-For, as the line has no other"
     elif client:
-        ways, assumed = Ways(chain=True), f"the client is the last address of {client}"
+        ways, assumed = ways._replace(chain=True), f"the client is the last address of {client}"
     pieces = list(_pieces(form, fields))
     _needed({piece.name for piece in pieces}, name)
     before = form[: fields[0][1][0]].replace("\0", "%")
     if not ways.chain and not before and (fast := _fast(pieces)):
-        return Known(fast, f"{name} (as {fast})")
+        tail = _tail(pieces, unit) if "spent" in have else None
+        if tail or "spent" not in have:
+            return Known(fast, f"{name} (as {fast})", tail)
     return Template(name, before, pieces, ways, assumed)
 
 
@@ -149,18 +168,33 @@ def _fast(pieces: list[Piece]) -> str:
     return ""
 
 
+def _tail(pieces: list[Piece], unit: float) -> Tail | None:
+    """Where behind the User-Agent the time stands; None where it stands before it."""
+    names = [piece.name for piece in pieces]
+    if "ua" not in names or names.index("ua") > names.index("spent"):
+        return None
+    agent = names.index("ua")
+    before = pieces[agent].behind[1:] + "".join(f"\0{piece.behind}" for piece in pieces[agent + 1 : names.index("spent")])
+    *quotes, last = before.split('"')
+    # Of several (nginx writes one for each server that it tried) the last one.
+    return Tail(len(quotes), f"^{re.escape(last).replace(re.escape(chr(0)), '.*?')}(?:[0-9.]+(?:,| :) )*([0-9.]+)", unit)
+
+
 def _json(form: str, name: str, client: str) -> Format:
     try:
         keys = json.loads(re.sub(r"([:\[,]\s*)\$(\w+)", r'\1"$\2"', form))
     except ValueError as error:
         raise DataError(f"{name}: not the JSON of one line ({error}); paste the log_format as it stands") from None
     found: dict[str, tuple[str, ...]] = {}
+    leaves = []
     own = client.lstrip("$")
     for path, value in _leaves(keys):
         variable = _VARIABLE.fullmatch(str(value))
         field = NGINX.get((variable[1] or variable[2]) if variable else "", "")
         if client:
             field = "ip" if own in (path[-1], str(value).lstrip("$")) else "" if field == "ip" else field
+        leaves.append((field, path))
+    for field, path in _timed(leaves):
         if field and field not in found:
             found[field] = path
     if "ip" not in found and "forwarded" in found:
@@ -170,7 +204,7 @@ def _json(form: str, name: str, client: str) -> Format:
     if "request" in found:
         found = {field: path for field, path in found.items() if field not in _TOGETHER[1:]}
     _needed(set(found), name)
-    return Json(name, found, Ways(chain=chain))
+    return Json(name, found, Ways(chain=chain, unit=SECONDS))
 
 
 def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

@@ -11,7 +11,7 @@ import polars as pl
 from ..parsed import Parsed, Reject, reason_of
 from ..rows import empty
 from .base import Format, Tabular
-from .fields import PLAIN, Row, Ways
+from .fields import Row, Ways
 
 HEADER: Final = "header"
 """The reason of a directive's line among the rejects."""
@@ -20,9 +20,11 @@ NAMES: Final = {
     "date": "date", "time": "clock", "c-ip": "ip", "x-forwarded-for": "forwarded", "cs-method": "method", "cs-uri-stem": "target", "cs-uri": "target",
     "cs-uri-query": "query", "cs-version": "protocol", "cs-protocol-version": "protocol", "sc-status": "status", "sc-bytes": "bytes",
     "cs(referer)": "referrer", "cs(referrer)": "referrer", "cs(user-agent)": "ua", "cs(host)": "host", "cs-host": "host", "x-host-header": "host",
-    "date-local": "date", "time-local": "clock",
+    "date-local": "date", "time-local": "clock", "time-taken": "spent",
 }  # fmt: skip
 """Columns and the fields that they are, in lower case (W3C WD-logfile; IIS; CloudFront's standard logs)."""
+_SECONDS: Final = "x-edge-location"
+"""The column by which CloudFront is known: its ``time-taken`` is in seconds, that of IIS in milliseconds."""
 _LATER: Final = ("x-host-header", "date-local", "time-local")
 """Columns that count only where the usual one is missing."""
 
@@ -85,7 +87,7 @@ class _Table(Tabular):
     def __init__(self, names: tuple[str, ...], client: str) -> None:
         self.names = names
         self.fields = _fields(names, client)
-        self.ways = Ways(chain=bool(client)) if client else PLAIN
+        self.ways = Ways(chain=bool(client), unit=1e6 if _SECONDS in names else 1e3)
         have = set(self.fields)
         self.usable = {"date", "clock", "ip", "target"} <= have
 
