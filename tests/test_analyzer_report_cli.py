@@ -45,7 +45,7 @@ def test_the_terminal_report_is_what_is_printed_by_default(asked: list[Any]) -> 
 def test_options_reach_the_chain(asked: list[Any]) -> None:
     run("--state", "DIR", "--policy", "p.yaml", "--asn", "a.mmdb", "--country", "c.mmdb", "--format", "combined", "--quiet")
     told = {"state": "DIR", "policy": "p.yaml", "asn": "a.mmdb", "country": "c.mmdb", "log_format": "combined", "quiet": True}
-    assert asked == [((), {**told, "robots_file": None, "client_field": ""})]
+    assert asked == [((), {**told, "robots_file": None, "trap": (), "client_field": ""})]
     assert asked[0][1].keys() <= signature(analyse).parameters.keys()
 
 

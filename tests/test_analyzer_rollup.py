@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import polars as pl
 import pytest
 from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, Clients, distinct, merge, rollup
+from crawlguard_analyzer.traps import OWN, probes, traps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +32,17 @@ TARGETS = (
     "/xindex.xml",
     "/all.atom",
     "/buzzfeed",
+    "/.env",
+    "/.env?a",
+    "/x.env",
+    "/private/a.css",
+    "/private/open/",
+    "/honey?pot",
 )
+TRAPS = traps(["/honey"], b"User-agent: *\nDisallow: /private/\nAllow: /private/open/\n")
+PROBE = 1 << probes()["/.env"]
+BITS = {"own": 1 << OWN, "probe": PROBE, "answered": PROBE << 40, "forbidden": 1 << (TRAPS.rules[1][1] or 0), "": 0}
+
 STYLES = ("css", "js", "mjs", "woff", "woff2")
 IMAGES = ("ico", "png")
 ASSETS = (*STYLES, *IMAGES)
@@ -45,6 +58,7 @@ REQUEST = st.fixed_dictionaries(
         "bytes": st.integers(-1, 5000),
         "referrer": st.sampled_from(["-", "", "https://example.org/"]),
         "ua": st.sampled_from(["a", "b", "-"]),
+        "spent": st.integers(-1, 2**31 - 1),
     }
 )
 TYPES = {
@@ -57,6 +71,7 @@ TYPES = {
     "bytes": pl.Int64,
     "referrer": pl.String,
     "ua": pl.String,
+    "spent": pl.Int32,
 }
 
 
@@ -115,6 +130,9 @@ def _plain(found: list[dict[str, Any]]) -> dict[str, Any]:
         "gap_squares": sum(g * g for g in gaps),
         **{f"burst_{w}": max(sum(end - w < t <= end for t in times) for end in times) for w in WINDOWS},
         "hours": hours,
+        "spent": sum(max(0, r.get("spent", 0)) for r in found),
+        "trapped": sum(trap(r) in ("own", "probe", "forbidden") for r in found),
+        "traps": reduce(or_, (BITS[trap(r)] for r in found)),
         "targets": len({r["target"] for r in found}),
         "agents": len({r["ua"] for r in found}),
     }
@@ -128,10 +146,19 @@ def told(rows: pl.DataFrame) -> dict[tuple[int, str], dict[str, Any]]:
     return {(row.pop("day"), row.pop("ip")): row for row in counted.drop("paths", "uas").to_dicts()}
 
 
+def trap(request: dict[str, Any]) -> str:
+    path = request["target"].partition("?")[0]
+    if path == "/honey":
+        return "own"
+    if path == "/.env":
+        return "probe" if request["status"] in (403, 404) else "answered" if request["status"] == 200 else ""
+    return "forbidden" if path == "/private/a.css" else ""
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(REQUEST, max_size=40))
 def test_every_number_is_what_a_loop_counts(requests: list[dict[str, Any]]) -> None:
-    rows = rollup(frame(requests))
+    rows = rollup(frame(requests), TRAPS)
     assert rows.schema == pl.Schema(SCHEMA)
     assert told(rows) == plain(requests)
 
@@ -141,8 +168,8 @@ def test_every_number_is_what_a_loop_counts(requests: list[dict[str, Any]]) -> N
 def test_shards_merge_to_the_whole_in_any_order(requests: list[dict[str, Any]], cuts: list[int], rnd: Any) -> None:
     requests.sort(key=lambda r: r["time"])  # a log's shards follow each other
     ends = [0, *sorted(cuts), len(requests)]
-    shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise(ends)]
-    whole = rollup(frame(requests))
+    shards = [rollup(frame(requests[a:b]), TRAPS) for a, b in itertools.pairwise(ends)]
+    whole = rollup(frame(requests), TRAPS)
     bursts = [f"burst_{w}" for w in WINDOWS]  # those inside one shard, as the User-Agent of the most requests
     neighbours = [merge(shards[:2]), merge(shards[2:])]
     for parts in (shards, neighbours):
@@ -159,7 +186,7 @@ def test_shards_merge_to_the_whole_in_any_order(requests: list[dict[str, Any]], 
 @given(st.lists(REQUEST, max_size=40), st.lists(st.integers(0, 40), max_size=3))
 def test_chunks_that_are_marked_and_rolled_up_later_are_the_whole(requests: list[dict[str, Any]], cuts: list[int]) -> None:
     ends = [0, *sorted(cuts), len(requests)]
-    clients = Clients()
+    clients = Clients(TRAPS)
     rolled = clients.fold([clients.mark(frame(requests[a:b])) for a, b in itertools.pairwise(ends)])
     assert clients.merge([rolled]).equals(clients(frame(requests)))
 

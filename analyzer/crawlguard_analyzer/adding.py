@@ -25,8 +25,21 @@ exactly, more with a standard error of 1/sqrt(62) = 13%."""
 AGENTS: Final = 8
 """The same for User-Agents: 8 exactly, and beyond that it does not matter how many there are."""
 
-_SUMS: Final = ("requests", "documents", *(mark.name for mark in MARKS), "depth", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares")
+_SUMS: Final = (
+    "requests",
+    "documents",
+    *(mark.name for mark in MARKS),
+    "depth",
+    "bytes",
+    "gaps",
+    "long_gaps",
+    "gap_sum",
+    "gap_squares",
+    "trapped",
+    "spent",
+)
 _MAXIMA: Final = ("last", *(f"burst_{w}" for w in WINDOWS))
+_BITS: Final = ("hours", "traps")
 _LISTS: Final = {"paths": PATHS, "uas": AGENTS}
 
 SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -39,6 +52,7 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     **dict.fromkeys(_SUMS, pl.Int64),
     **{f"burst_{w}": pl.Int64 for w in WINDOWS},
     "hours": pl.Int64,
+    "traps": pl.Int64,
     "paths": pl.List(pl.UInt32),
     "uas": pl.List(pl.UInt32),
 }
@@ -49,7 +63,8 @@ alphabet) and how many those were, its first and last second, then sums.
 ``referred`` documents with a referrer; ``ok redirects errors missing broken`` answers 2xx, 3xx, 4xx but 404, 404, 5xx; ``http10`` and
 ``http11`` requests of that protocol; ``depth`` slashes of documents' paths; ``gaps`` seconds of pause between two requests that follow each
 other, as ``gap_sum`` and ``gap_squares``, and how many are longer than SESSION; ``hours`` a bit for each hour of the day (UTC) with a
-request; ``paths`` and ``uas`` sketches.
+request; ``trapped`` requests that touched a trap, and ``traps`` a bit for each trap (see ``traps``); ``spent`` microseconds that the server took
+for the requests, as far as the log says (0 where it does not); ``paths`` and ``uas`` sketches.
 """
 
 _FULL: Final = pl.Schema(SCHEMA)
@@ -119,7 +134,7 @@ def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         pl.col("first").min(),
         pl.col(*_MAXIMA, "ua_requests").max(),
         pl.col(*_SUMS).sum(),
-        pl.col("hours").bitwise_or(),
+        pl.col(*_BITS).bitwise_or(),
     )
     top = rows.filter(pl.col("ua_requests") == added["ua_requests"].gather(owner)).sort("owner", "ua")
     lists = [

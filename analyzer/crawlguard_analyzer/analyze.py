@@ -30,6 +30,7 @@ from .reading import read
 from .report.private import hidden, private
 from .rollup import Clients, merge
 from .state import State
+from .traps import traps
 
 TABLES = ("agents", "actions")
 """The small tables of a state, in the order of the collectors after the clients' one."""
@@ -56,6 +57,7 @@ def analyse(
     asn: str | None = None,
     country: str | None = None,
     robots_file: str | None = None,
+    trap: Sequence[str] = (),
     log_format: str | None = None,
     client_field: str = "",
     nginx_conf: str | None = None,
@@ -69,7 +71,7 @@ def analyse(
 
     ``state``: a directory that remembers what was read, so that only what is new is; ``merged``: states and rollup files of other hosts;
     ``policy``: whose agents and networks name clients; ``asn``, ``country``: mmdb files, else the policy's; ``robots_file``: the site's
-    robots.txt, else the one that the policy serves; ``log_format``: a format's name or a server's own string; ``client_field``: the field
+    robots.txt, else the one that the policy serves; ``trap``: paths that only machines ask for (see ``traps.traps``); ``log_format``: a format's name or a server's own string; ``client_field``: the field
     that holds the client's address; ``nginx_conf``: formats, and logs if none are named, are taken from there; ``cluster``: the address of a
     dask scheduler; ``rollup``: a file for what was counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
     become in the state, and in what is returned; ``rejects``: a file for the lines that are no requests.
@@ -78,8 +80,9 @@ def analyse(
     """
     rules = load_policy(policy or default_policy())
     by = context(rules, asn=asn, country=country)
-    audit = robots.Compliance(by.registry, _robots(robots_file, rules))
-    collectors = (Clients(), audit, Actions())
+    forbids = _robots(robots_file, rules)
+    audit = robots.Compliance(by.registry, forbids)
+    collectors = (Clients(traps(trap, forbids)), audit, Actions())
     positions: dict[str, Any] = {}
     form = Form(log_format or "", client_field)
     kept = State(state) if state else None

@@ -25,6 +25,9 @@ from .report.private import LEVELS
 )
 @click.option("--rollup", metavar="FILE", help="Write what was counted as a Parquet file (or URL) that --merge takes.")
 @click.option("--robots", "robots_file", metavar="FILE", help="The site's robots.txt, to tell who obeys; else the one the policy serves.")
+@click.option(
+    "--trap", metavar="PATTERN", multiple=True, help="A path of the site that no person asks for, as in robots.txt. More than once."
+)
 @click.option("--asn", metavar="FILE", help="A database (mmdb) of autonomous systems; without one, networks are subnets.")
 @click.option("--country", metavar="FILE", help="A database (mmdb) of countries.")
 @click.option(

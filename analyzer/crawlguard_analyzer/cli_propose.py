@@ -51,6 +51,15 @@ COLUMNS = (
 @click.option("--yes", is_flag=True, help="With --apply: do not ask.")
 @click.option("--prune", is_flag=True, help="With --apply: take out rules whose date has passed; what is still needed is added anew.")
 @click.option("--max", "most", type=click.IntRange(1, 100), default=MOST, show_default=True, help="The most rules to propose.")
+@click.option(
+    "--robots",
+    "robots_file",
+    metavar="FILE",
+    help="The site's robots.txt, whose forbidden paths are traps; else the one the policy serves.",
+)
+@click.option(
+    "--trap", metavar="PATTERN", multiple=True, help="A path of the site that no person asks for, as in robots.txt. More than once."
+)
 @click.option("--asn", metavar="FILE", help="A database (mmdb) of autonomous systems; without one, networks are subnets.")
 @click.option("--country", metavar="FILE", help="A database (mmdb) of countries.")
 @click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")

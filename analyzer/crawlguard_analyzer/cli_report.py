@@ -26,6 +26,9 @@ from .report.words import plain, size
 @click.option("--mail", "as_mail", is_flag=True, help="Print the last week as a plain text of 78 columns, against the week before.")
 @click.option("--privacy", type=click.Choice(LEVELS), default="full", show_default=True, help="How addresses are shown.")
 @click.option("--robots", "robots_file", metavar="FILE", help="The site's robots.txt, to tell who obeys; else the one the policy serves.")
+@click.option(
+    "--trap", metavar="PATTERN", multiple=True, help="A path of the site that no person asks for, as in robots.txt. More than once."
+)
 @click.option("--asn", metavar="FILE", help="A database (mmdb) of autonomous systems; without one, networks are subnets.")
 @click.option("--country", metavar="FILE", help="A database (mmdb) of countries.")
 @click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")

@@ -25,7 +25,7 @@ CLIENTS_VERSION = 1
 
 _SUMS = (
     "requests", "documents", "assets", "styles", "referred", "ok", "errors", "missing", "heads", "robots", "favicons", "http10", "http11",
-    "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares",
+    "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares", "trapped", "spent",
 )  # fmt: skip
 """What is needed of a rollup's sums."""
 
@@ -94,7 +94,7 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
 
     ``ua`` (that of its busiest day), ``first``, ``last``, ``days``, the sums, ``burst_60``, ``hours_active`` (hours of the day with a
     request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day), ``distinct`` targets, ``names``
-    (distinct User-Agents), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
+    (distinct User-Agents), ``traps`` (bits of those touched), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
     """
     table = rollup.with_columns(
         pl.col("ip").hash(seed=3).alias("key"),  # to group by text takes ten times as long
@@ -103,7 +103,7 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     )
     several = table["key"].is_duplicated()
     once = table.filter(~several).select(
-        "key", "row", *_SUMS, "first", "last", "burst_60", "cells", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
+        "key", "row", *_SUMS, "first", "last", "burst_60", "cells", "traps", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
         _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
         _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
     )  # fmt: skip
@@ -131,6 +131,7 @@ def _added(table: pl.DataFrame) -> pl.DataFrame:
         pl.len().cast(pl.Int32).alias("days"),
         (HIGH - 1 - busiest.max() % HIGH).alias("row"),
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),
+        pl.col("traps").bitwise_or(),
     )
     for column, size, name in (("paths", PATHS, "distinct"), ("uas", AGENTS, "names")):
         sums = sums.join(_distinct(table, column, size).rename({column: name}), on="key", how="left")

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from .traps import BY_ROBOTS, TOUCHED, opened
+
 DAY = 86_400
 PRIOR = 20.0
 """Clients without the habit that each count begins with: a log that is still small accuses nobody by what is absent."""
@@ -32,7 +34,7 @@ class Site:
     ``assets``, ``styles`` and ``referrers``: how many of them go with a document (more than one counts as one); ``favicons``: the share
     of clients that ask for it; ``modern``: how far HTTP/1 is unusual.
     ``volume``, ``breadth`` and ``pace``: what the busiest of them (BUSIEST) ask for: documents in a day, different ones in a day,
-    documents in a minute.
+    documents in a minute. ``traps``: the bits of those that tell a machine here, see ``_traps``.
     """
 
     assets: float = 0.0
@@ -43,6 +45,7 @@ class Site:
     volume: float = 20.0
     breadth: float = 10.0
     pace: float = 10.0
+    traps: int = TOUCHED
 
 
 NOTHING_USUAL = Site()
@@ -70,7 +73,15 @@ def site_of(clients: pl.DataFrame) -> Site:
         referrers=_mean(loading, pl.col("referred") / pl.col("documents")),
         favicons=_mean(dressed, pl.col("favicons")),
         modern=max(0.0, 1.0 - 5 * old),
+        traps=_traps(clients, following.filter(pl.col("styles") > 0)),
     )
+
+
+def _traps(clients: pl.DataFrame, people: pl.DataFrame) -> int:
+    """Without the probes that the site answers, and without what robots.txt forbids and likely people asked for all the same."""
+    met, known = (int(some.select(pl.col("traps").bitwise_or()).item() or 0) for some in (clients, people))
+    told: int = TOUCHED & ~opened(met) & ~(known & BY_ROBOTS)
+    return told
 
 
 def _busiest(clients: pl.DataFrame, value: pl.Expr, least: float) -> float:
@@ -135,6 +146,11 @@ def features(site: Site) -> tuple[Feature, ...]:
         Feature("sleepless", pl.when(pl.col("cells") >= 30).then(pl.col("clock")), "hours of the day with a request on any of its days"),
         Feature("regular", several.then(1 - spread / (pl.col("gap_sum") / pl.col("gaps"))), "evenness of its pauses: 1 is a clock"),
         Feature("failing", several.then((pl.col("missing") + pl.col("errors")) / requests), "share of 4xx answers"),
+        Feature(
+            "trapped",
+            pl.when(pl.col("traps") & site.traps != 0).then(pl.col("trapped")),
+            "requests for what no person and no obedient crawler asks for",
+        ),
         Feature("heads", pl.col("heads") / requests, "share of HEAD requests"),
         Feature("nameless", pl.col("kind") == "none", "no User-Agent"),
         Feature("strange", pl.col("kind") == "other", "a User-Agent that is no browser's"),

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple, cast
 
 import polars as pl
 
+from .traps import NO_TRAPS, Traps, ends
+
 HIGH: Final = 1 << 32
 MOST_BYTES: Final = 1 << 40
 """An answer of more than a TiB counts as one, so that no sum overflows."""
@@ -27,6 +29,7 @@ FEEDS: Final = ("/feed", "/feed/", "/rss", "/rss/", ".rss", ".atom", "/feed.xml"
 
 _END = 6
 """Bytes of a path's end that tell what it is: a dot and the longest of the extensions."""
+_PROBING = ends(_END)
 _DOCUMENT, _OTHER, _STYLE, _IMAGE, _FEED, _XML = range(6)
 
 
@@ -62,7 +65,7 @@ BITS: Final = 1 << len(MARKS)
 
 class Marked(NamedTuple):
     """The requests of a shard: ``time`` Int64, ``bytes`` Int64, ``target`` UInt32 (hash), ``code`` UInt32 (the bits of MARKS; above them the
-    slashes of a document's path), ``ip`` and ``ua`` UInt32: places in the two lists of names.
+    slashes of a document's path), ``ip`` and ``ua`` UInt32: places in the two lists of names; where there are any, ``spent`` Int32 (microseconds) and ``trap`` UInt8 (see ``traps``).
     """
 
     requests: pl.DataFrame
@@ -70,12 +73,15 @@ class Marked(NamedTuple):
     uas: pl.Series
 
 
-def marked(rows: pl.DataFrame) -> Marked:
+def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> Marked:
     """The marks of some rows."""
-    rows = rows.select("time", "ip", "method", "target", "protocol", "status", "bytes", "referrer", "ua")
+    timed = "spent" in rows.columns and (rows["spent"] > 0).any()
+    rows = rows.select("time", "ip", "method", "target", "protocol", "status", "bytes", "referrer", "ua", *["spent"] * timed)
     query = pl.col("target").str.find("?", literal=True).fill_null(HIGH - 1)  # counts bytes
     rows = rows.with_columns(pl.col("target").cast(pl.Binary).bin.head(query).cast(pl.String).alias("path"))
-    rows = rows.with_columns(_kinds(rows["path"]).alias("kind"))
+    kinds, probing = _kinds(rows["path"])
+    trapped = traps.touched(rows, probing)
+    rows = rows.with_columns(kinds.alias("kind"))
     slashes = pl.when(~_KIND.is_between(_OTHER, _IMAGE)).then(_PATH.str.count_matches("/", literal=True)).otherwise(0)
     code = pl.sum_horizontal(mark.holds.cast(pl.UInt32) * (1 << bit) for bit, mark in enumerate(MARKS))
     numbers = {name: numbered(rows[name]) for name in ("ip", "ua")}
@@ -86,6 +92,10 @@ def marked(rows: pl.DataFrame) -> Marked:
         (code + slashes.clip(0, HIGH // BITS - 1) * BITS).cast(pl.UInt32).alias("code"),
         *(number.alias(name) for name, (number, _) in numbers.items()),
     )
+    if timed:
+        requests = requests.with_columns(rows["spent"].clip(lower_bound=0))
+    if trapped is not None:
+        requests = requests.with_columns(trapped.alias("trap"))
     return Marked(requests, numbers["ip"][1], numbers["ua"][1])
 
 
@@ -93,7 +103,7 @@ def joined(parts: Sequence[Marked]) -> Marked:
     """Several shards as one."""
     if len(parts) == 1:
         return parts[0]
-    requests = pl.concat([part.requests for part in parts])
+    requests = pl.concat([part.requests for part in parts], how="diagonal")  # few chunks have a trap, few logs say what was spent
     found = []
     for name, lists in (("ip", [part.ips for part in parts]), ("ua", [part.uas for part in parts])):
         number, names = numbered(pl.concat(lists))
@@ -117,9 +127,9 @@ def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     return numbers, names.to_series()
 
 
-def _kinds(path: pl.Series) -> pl.Series:
-    """What a path is, by its end, of which there are few different ones."""
-    numbers, ends = numbered(path.str.tail(_END))
+def _kinds(path: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+    """What a path is, by its end, of which there are few different ones; and which may be probes, None when none is."""
+    numbers, last = numbered(path.str.tail(_END))
     suffix = pl.col("end").str.to_lowercase().str.extract(r"\.([a-z0-9]+)$").fill_null("")
     short = [end for end in FEEDS if len(end) <= _END]
     kind = (
@@ -130,10 +140,13 @@ def _kinds(path: pl.Series) -> pl.Series:
         .when(suffix.is_in(ASSETS)).then(_OTHER)
         .otherwise(_DOCUMENT)
     )  # fmt: skip
-    kinds = ends.to_frame("end").select(kind.cast(pl.UInt8).alias("kind")).to_series().gather(numbers)
+    kinds = last.to_frame("end").select(kind.cast(pl.UInt8).alias("kind")).to_series().gather(numbers)
+    probing = last.is_in(_PROBING)
+    may = probing.gather(numbers) if probing.any() else None
     if not (kinds == _XML).any():
-        return kinds
+        return kinds, may
     fed = pl.any_horizontal(pl.lit(path).str.ends_with(end) for end in FEEDS)
-    return pl.select(
+    told = pl.select(
         pl.when(pl.lit(kinds) != _XML).then(pl.lit(kinds)).when(fed).then(_FEED).otherwise(_DOCUMENT).cast(pl.UInt8)
     ).to_series()
+    return told, may

@@ -14,6 +14,7 @@ import polars as pl
 
 from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge
 from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, joined, marked
+from .traps import MOST_TOUCHED, NO_TRAPS, Traps
 
 __all__ = ["AGENTS", "ASSETS", "DAY", "HIGH", "PATHS", "SCHEMA", "SESSION", "STYLES", "WINDOWS", "Clients", "distinct", "merge", "rollup"]
 
@@ -25,7 +26,7 @@ _CLIENT_BITS: Final = 64 - ROWS_BITS - _SECOND_BITS
 _FIELD: Final = 1 << ROWS_BITS
 _PACKED: Final = tuple(range(n, min(n + 3, len(MARKS))) for n in range(0, len(MARKS), 3))
 """Bits of marks that are summed as the three parts of one number."""
-_WIDE: Final = ("first", "last", "bytes", "gap_squares")
+_WIDE: Final = ("first", "last", "bytes", "gap_squares", "traps", "spent")
 _NARROW: Final = {name: pl.Int32 if kind == pl.Int64 and name not in _WIDE else kind for name, kind in SCHEMA.items()}
 """What one shard needs of SCHEMA."""
 
@@ -33,12 +34,15 @@ _NARROW: Final = {name: pl.Int32 if kind == pl.Int64 and name not in _WIDE else 
 class Clients:
     """The rollup of clients, as the pipeline wants it: chunks are marked one by one, and many are rolled up at once."""
 
+    def __init__(self, traps: Traps = NO_TRAPS) -> None:
+        self._traps = traps
+
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rollup(rows)
+        return rollup(rows, self._traps)
 
     def mark(self, rows: pl.DataFrame) -> Marked:
         """One chunk."""
-        return marked(rows)
+        return marked(rows, self._traps)
 
     def fold(self, parts: Sequence[Marked]) -> pl.DataFrame:
         """The rollup of chunks that follow each other."""
@@ -49,9 +53,9 @@ class Clients:
         return merge(parts)
 
 
-def rollup(rows: pl.DataFrame) -> pl.DataFrame:
+def rollup(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> pl.DataFrame:
     """The rows of one shard (see ``rows.ROWS``), one row per client and day, by SCHEMA."""
-    return merge(_rolled(marked(rows.slice(start, MOST_ROWS))) for start in range(0, rows.height, MOST_ROWS))
+    return merge(_rolled(marked(rows.slice(start, MOST_ROWS), traps)) for start in range(0, rows.height, MOST_ROWS))
 
 
 def _groups(parts: Sequence[Marked]) -> list[list[Marked]]:
@@ -95,6 +99,8 @@ def _rolled(shard: Marked) -> pl.DataFrame:
             *_counts(requests.select("code", "bytes")[(key % _FIELD).cast(pl.UInt32)], ends),
             *_times(at, owner, starts, ends),
             least(client * HIGH + requests["target"], PATHS).alias("paths"),
+            *_trapped(requests, client, owners),
+            _spent(requests, (key % _FIELD).cast(pl.UInt32), ends),
         ]
     )
     midnight = pl.col("day").cast(pl.Int64) * DAY
@@ -130,6 +136,27 @@ def _counts(ordered: pl.DataFrame, ends: pl.Series) -> list[pl.Series]:
         packed = _sums(table.gather(code), ends)
         found += [(packed // (1 << ROWS_BITS * part) % _FIELD).alias(MARKS[bit].name) for part, bit in enumerate(bits)]
     return found
+
+
+def _trapped(requests: pl.DataFrame, client: pl.Series, owners: pl.Series) -> list[pl.Series]:
+    """Requests of each client (``owners``, in order) that touched a trap, and which; few do."""
+    trapped, traps = (pl.zeros(owners.len(), dtype=pl.Int64, eager=True).alias(name) for name in ("trapped", "traps"))
+    if "trap" not in requests.columns:
+        return [trapped, traps]
+    touched = (requests["trap"] > 0).fill_null(False)
+    bit = pl.lit(pl.Series([1 << n for n in range(62)], dtype=pl.Int64)).gather(pl.col("trap") - 1)
+    mine = pl.DataFrame({"owner": owners.search_sorted(client.filter(touched)), "trap": requests["trap"].filter(touched)})
+    found = mine.group_by("owner").agg(
+        (pl.col("trap") <= MOST_TOUCHED).sum().cast(pl.Int64).alias("trapped"), bit.bitwise_or().alias("traps")
+    )
+    return [trapped.scatter(found["owner"], found["trapped"]), traps.scatter(found["owner"], found["traps"])]
+
+
+def _spent(requests: pl.DataFrame, order: pl.Series, ends: pl.Series) -> pl.Series:
+    """Microseconds that each client's requests took."""
+    if "spent" not in requests.columns:
+        return pl.zeros(ends.len(), dtype=pl.Int64, eager=True).alias("spent")
+    return _sums(requests["spent"].fill_null(0).cast(pl.Int64)[order], ends)
 
 
 def _times(at: pl.Series, owner: pl.Series, starts: pl.Series, ends: pl.Series) -> list[pl.Series]:
