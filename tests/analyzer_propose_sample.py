@@ -62,6 +62,16 @@ def log(clients: pl.DataFrame, pace: int = 1) -> pl.DataFrame:
             time = START + (n // 4 * 60 if person else n // pace)
             target = f"/page/{n}" if not person or n % 4 == 0 else f"/part{n % 4}.css"
             rows.append({"time": time, "ip": one["client"], "target": target, "ua": one["ua"]})
-    filled = {"method": "GET", "protocol": "HTTP/1.1", "status": 200, "bytes": 1000, "referrer": "", "host": "", "action": "", "rule": "", "spent": -1}
+    filled = {
+        "method": "GET",
+        "protocol": "HTTP/1.1",
+        "status": 200,
+        "bytes": 1000,
+        "referrer": "",
+        "host": "",
+        "action": "",
+        "rule": "",
+        "spent": -1,
+    }
     found = pl.DataFrame([{**row, **filled} for row in rows], infer_schema_length=None).sort("time", maintain_order=True)
     return found.select(pl.col(name).cast(kind) for name, kind in ROWS.items())

@@ -17,7 +17,7 @@ from .analyzer_rows import CHROME, START, crawler, judge, people, person, rows, 
 TYPES = {
     "client": pl.String, "class": pl.String, "score": pl.Float64, "agent": pl.String, "category": pl.String, "operator": pl.String,
     "identity": pl.String, "swarm": pl.String, "requests": pl.Int64, "documents": pl.Int64, "assets": pl.Int64, "bytes": pl.Int64,
-    "first": pl.Int64, "last": pl.Int64, "days": pl.Int32, "subnet": pl.String, "asn": pl.Int64, "country": pl.String, "ua": pl.String,
+    "spent": pl.Int64, "first": pl.Int64, "last": pl.Int64, "days": pl.Int32, "subnet": pl.String, "asn": pl.Int64, "country": pl.String, "ua": pl.String,
     **{name: pl.Float64 for f in features(NOTHING_USUAL) for name in (f.name, f"{f.name}_points")},
 }  # fmt: skip
 DAY = 86_400

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from crawlguard_analyzer.adding import renamed
 from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, Clients, distinct, merge, rollup
 from crawlguard_analyzer.traps import OWN, probes, traps
 from hypothesis import given, settings
@@ -218,6 +219,14 @@ def test_a_log_of_a_lifetime_by_many_addresses() -> None:
     request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a", "target": "/"}
     requests = [{**request, "ip": f"host-{n % 5000}", "time": (n * 7919 % 40_000 - 9000) * DAY + n % DAY} for n in range(10_000)]
     assert told(rollup(frame(requests))) == plain(requests)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(REQUEST, min_size=1, max_size=40))
+def test_clients_that_get_one_name_become_one(requests: list[dict[str, Any]]) -> None:
+    inside = ("burst_10", "burst_60", "ua", "ua_requests", "gaps", "long_gaps", "gap_sum", "gap_squares")  # one client's
+    found = renamed(rollup(frame(requests), TRAPS).with_columns(ip=pl.lit("x")))
+    assert found.drop(inside).equals(rollup(frame([{**one, "ip": "x"} for one in requests]), TRAPS).drop(inside))
 
 
 def test_nothing_becomes_nothing() -> None:

@@ -109,7 +109,12 @@ def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
     found = [part for part in parts if part.height]
     if len(found) == 1 and found[0].schema == _FULL:
         return found[0]
-    rows = pl.concat(found, how="vertical_relaxed", rechunk=True).sort("day", "ip", "first", "last")
+    return renamed(pl.concat(found, how="vertical_relaxed", rechunk=True))
+
+
+def renamed(rows: pl.DataFrame) -> pl.DataFrame:
+    """A rollup whose clients have got other names: those of one day that have the same become one. Sorted by day and name."""
+    rows = rows.select(*SCHEMA).sort("day", "ip", "first", "last")
     new = rows["day"].ne_missing(rows["day"].shift(1)) | rows["ip"].ne_missing(rows["ip"].shift(1))
     alone = new & new.shift(-1, fill_value=True)
     if alone.all():

@@ -19,6 +19,7 @@ from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
 
 from . import compliance as robots
+from .adding import renamed
 from .analysis import Analysis, Totals
 from .clients import clients, context
 from .counting import Counted, Form, count_all
@@ -155,7 +156,7 @@ def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
     names = rollup["ip"].unique()
     shown = map(hidden(privacy), names)
     known = pl.DataFrame([names, pl.Series("shown", list(shown), pl.String)])
-    return merge([rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"})])
+    return renamed(rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"}))
 
 
 def _robots(path: str | None, rules: Policy) -> bytes | None:

@@ -18,6 +18,7 @@ from .agents import Registry, identity
 from .browsers import kinds
 from .classify import DEFAULT, Weights, classes, load_weights, scored
 from .features import Site, features, site_of
+from .houses import housed, spread
 from .rollup import AGENTS, HIGH, PATHS
 from .swarms import swarms
 
@@ -61,23 +62,26 @@ def context(
 def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     """The clients of a merged rollup (see ``rollup.SCHEMA``), in the order of their requests, most first, then of their first.
 
-    Columns: client, class, score, agent, category, operator, identity, swarm, requests, documents, assets, bytes, first, last, days,
-    subnet, asn, country, ua, then each feature and its points.
+    Columns: client, class, score, agent, category, operator, identity, swarm, requests, documents, assets, bytes, spent, first, last,
+    days, subnet, asn, country, ua, then each feature and its points. Addresses of one IPv6 /64 are one client (see ``houses``): each has its class,
+    score and features, and requests of its own. ``spent``: microseconds that the server took, 0 where the log does not say.
     """
-    known = described(rollup, context)
+    gathered, homes = housed(rollup)
+    known = described(gathered, context)
     site = site_of(known)
     found = features(site)
     judged = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
     names = [name for feature in found for name in (feature.name, f"{feature.name}_points")]
-    return swarms(judged, site, context.weights).select(
+    table = swarms(judged, site, context.weights).select(
         "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes",
-        "first", "last", "days", "subnet", "asn", "country", "ua", *names,
+        "spent", "first", "last", "days", "subnet", "asn", "country", "ua", *names,
     )  # fmt: skip
+    return spread(table, totals(rollup.join(homes, left_on="ip", right_on="client", how="semi")), homes) if homes.height else table
 
 
 def site(rollup: pl.DataFrame, context: Context) -> Site:
     """What is usual on the site of this rollup."""
-    return site_of(described(rollup, context))
+    return site_of(described(housed(rollup)[0], context))
 
 
 def described(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
