@@ -1,4 +1,4 @@
-"""The load test: uvicorn with two workers under a mix of people and crawlers.
+"""The load tests: uvicorn with two workers under people and crawlers, and under the attackers that each signature is made for.
 
-python -m tests.load [--seconds 60]
+python -m tests.load [--seconds 60] [--only NAME]
 """

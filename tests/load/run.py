@@ -1,4 +1,4 @@
-"""Runs the load test and prints one table. The exit code is 0 when everything was as it must be, else 1.
+"""The mix of people and declared crawlers before the bundled policy: runs it, and prints one table.
 
 It must hold: no server error; every declared crawler refused, nobody else; every refusal of a crawler in the decision log, each
 line whole; no worker lost; the private memory of the workers grown by no more than GROWTH after the warm-up.
@@ -6,35 +6,12 @@ line whole; no worker lost; the private memory of the workers grown by no more t
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
-from crawlguard.demo.sites import end, orderly, unbreakable
-
 from .kinds import CRAWLERS, KINDS, USERS
-
-GROWTH = 0.10
-WARM_UP = 1 / 3
-"""The share of the run after which memory must not grow: until then caches, pools and code that is used first fill."""
-TICK = 0.25
-READY_WITHIN = 60.0
-MIB = 1 << 20
-HERE = Path(__file__).resolve().parent
+from .server import GROWTH, MIB, growth, load
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +29,7 @@ class Result:
     @property
     def growth(self) -> float:
         """The share by which the workers' memory has grown since the warm-up."""
-        return sum(self.end) / sum(self.start) - 1
+        return growth(self.start, self.end)
 
     def problems(self) -> list[str]:
         """Everything that is not as it must be."""
@@ -108,116 +85,8 @@ class Result:
         print("\n".join(["NOT as it must be:", *(f"  {p}" for p in self.problems())]) if self.problems() else "all as it must be")
 
 
-@contextmanager
-def site(directory: Path) -> Iterator[tuple[psutil.Process, str]]:
-    """The site under load: its server's process, and where it is. Raises RuntimeError when it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {**os.environ, "CRAWLGUARD_STATE_DIR": str(directory), "LOAD_LOG": str(directory / "decisions.log")}
-    with (directory / "server.out").open("wb") as out:
-        command = [sys.executable, "-m", "tests.load.serve", str(port)]
-        server = subprocess.Popen(command, cwd=HERE.parents[1], env=env, stdout=out, stderr=out, start_new_session=True)
-    try:
-        deadline = time.monotonic() + READY_WITHIN
-        while not _answers(port):
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(TICK)
-            if server.returncode is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the site did not start:\n{(directory / 'server.out').read_text('utf-8', 'replace')}")
-        yield psutil.Process(server.pid), f"http://127.0.0.1:{port}"
-    finally:
-        with unbreakable():
-            server.terminate()
-            end(server)
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/", headers={"User-Agent": "load-test", "X-Forwarded-For": "198.51.100.1"})
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def memory(server: psutil.Process) -> dict[int, int]:
-    """The private memory of each worker in bytes, by process id. The rate table is not in it: it is shared, and of fixed size."""
-    found = {}
-    for child in server.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if any("spawn_main" in part for part in child.cmdline()):  # not multiprocessing's resource tracker
-                info = child.memory_info()
-                found[child.pid] = info.rss - getattr(info, "shared", 0)
-    return found
-
-
 def run(seconds: float) -> Result:
     """The load test itself. Raises RuntimeError when the site or locust does not start."""
-    with tempfile.TemporaryDirectory(prefix="crawlguard-load-") as made, orderly():
-        directory = Path(made)
-        with site(directory) as (server, url):
-            report, samples, began = directory / "report.json", [], time.monotonic()
-            flags = [
-                "--headless",
-                "--only-summary",
-                "--loglevel",
-                "WARNING",
-                "--users",
-                str(USERS),
-                "--spawn-rate",
-                str(USERS),
-                "--run-time",
-                f"{seconds:.0f}s",
-            ]
-            with (directory / "locust.out").open("wb") as out:
-                locust = subprocess.Popen(
-                    [sys.executable, "-m", "locust", "--locustfile", str(HERE / "locustfile.py"), "--host", url, *flags],
-                    cwd=HERE.parents[1], env={**os.environ, "LOAD_REPORT": str(report)}, stdout=out, stderr=out, start_new_session=True,
-                )  # fmt: skip
-            try:
-                while locust.poll() is None:
-                    samples.append((time.monotonic() - began, memory(server)))
-                    with suppress(subprocess.TimeoutExpired):
-                        locust.wait(TICK)
-            finally:
-                with unbreakable():
-                    if locust.poll() is None:
-                        locust.terminate()
-                    end(locust)
-            if not report.is_file():
-                raise RuntimeError(f"locust did not do its work:\n{(directory / 'locust.out').read_text('utf-8', 'replace')}")
-            return _result(seconds, json.loads(report.read_bytes()), samples, directory / "decisions.log")
-
-
-def _result(seconds: float, rows: dict[str, dict[str, Any]], samples: Sequence[tuple[float, dict[int, int]]], log: Path) -> Result:
-    whole = samples[-1][0]
-    after = [sizes for at, sizes in samples if WARM_UP <= at / whole < WARM_UP + 1 / 6]
-    last = [sizes for at, sizes in samples if at / whole >= 5 / 6]
-    workers = sorted(samples[-1][1])
-    lost = any(sorted(sizes) != workers for sizes in (*after, *last))
-    start, finish = ([round(median(sizes.get(worker, 0) for sizes in part)) for worker in workers] for part in (after, last))
-    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
-    logged = sum(line["rule"] == "ai-training" for line in lines)
-    return Result(seconds=seconds, rows=rows, start=start, end=finish, logged=logged, lost=lost)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.load", description="Load a guarded site with people and crawlers, and judge what each met."
-    )
-    parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    try:
-        result = run(options.seconds)
-    except KeyboardInterrupt:
-        return 130
-    if options.json:
-        print(json.dumps(result.as_dict(), indent=2))
-    else:
-        result.show()
-    return 1 if result.problems() else 0
+    found = load("locustfile.py", USERS, seconds)
+    logged = sum(line["rule"] == "ai-training" for line in found.log)
+    return Result(seconds=seconds, rows=found.report, start=found.start, end=found.end, logged=logged, lost=found.lost)
