@@ -56,9 +56,9 @@ class CrawlGuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
-            await self.app(scope, receive, send)
+            await self._pass(kind, scope, receive, send)
             return
-        decision = self._decide(scope)
+        decision = await self._adecide(scope) if self.guard.remote else self._decide(scope)
         scope["crawlguard"] = decision
         refusal = None
         if decision is not ALLOW and answers(decision, scope.get("method", "")):
@@ -76,6 +76,25 @@ class CrawlGuardMiddleware:
             await _close(decision, refusal, scope, receive, send)
         else:
             await _answer(refusal, send)
+
+    async def _pass(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand over what is no request; when the application's life ends, so does what the guard keeps for this loop."""
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if kind == "lifespan":
+                await self.guard.aclose()
+
+    async def _adecide(self, scope: Scope) -> Decision:
+        """``_decide`` with a store on another machine, which is awaited."""
+        try:
+            view = RequestView.from_scope(scope)
+            decision = await self.guard.adecide(view, partial(_locate, self.app, scope) if Marks.used else None)
+            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
+                scope[OWED] = view
+            return decision
+        except Exception:  # a scope that no server should send is the application's to deal with
+            return self.guard.fail_open()
 
     def _decide(self, scope: Scope) -> Decision:
         try:

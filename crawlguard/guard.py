@@ -24,7 +24,7 @@ from .policy.model import Policy
 from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, RuleVerdict, UaFacts
 from .request import RequestView
 from .settings import Settings, with_settings
-from .store import RateStore, open_store
+from .store import RateStore, is_remote, open_store
 from .watch import Watcher, stamp
 
 MAX_KEY = 128
@@ -58,6 +58,7 @@ class Guard:
         if complaint:
             own.warning(complaint)
         self.charges = False
+        self.remote = is_remote(self._store)
         self._live = self._make_live(loaded)
         self._sources, self._seen = loaded.sources, stamp(loaded.sources)
         self._reloading = threading.Lock()
@@ -105,6 +106,8 @@ class Guard:
         ``locate`` finds the application's view function for the request; a door gives it while any view is marked
         (see ``views``).
         """
+        if self.remote:
+            return self._decide_elsewhere(view, locate)
         try:
             live = self._live
             raw = view.first(b"user-agent")
@@ -118,18 +121,56 @@ class Guard:
             decision = live.ruleset.evaluate(view, ua, client, live.store, now)
             if locate is not None:
                 decision = _for_view(decision, view, client, locate)
-            if ua.agents and live.audit is not None and live.audit.disobeys(ua, view.path, now):
-                self._note(live, decision, view, ua, client, disobeyed=True)
-                return decision
-            if decision is ALLOW:
+            if decision is ALLOW and not ua.agents and not live.sampling:
                 self.counters.allowed += 1
-                if live.sampling and live.events.wants_allow():
-                    live.events.record(decision, view, ua, client)
                 return decision
-            self._note(live, decision, view, ua, client)
-            return decision
+            return self._told(live, decision, view, ua, client, now)
         except Exception:
             return self.fail_open()
+
+    def _told(self, live: Live, decision: Decision, view: RequestView, ua: UaFacts, client: Client, now: int) -> Decision:
+        """Count the decision, and log it where it is to be logged."""
+        if ua.agents and live.audit is not None and live.audit.disobeys(ua, view.path, now):
+            self._note(live, decision, view, ua, client, disobeyed=True)
+        elif decision is ALLOW:
+            self.counters.allowed += 1
+            if live.sampling and live.events.wants_allow():
+                live.events.record(decision, view, ua, client)
+        else:
+            self._note(live, decision, view, ua, client)
+        return decision
+
+    # ---- with a store on another machine: the same, in one call to it
+
+    def _decide_elsewhere(self, view: RequestView, locate: Callable[[], object] | None) -> Decision:
+        try:
+            live, ua, client, now, evaluate = self._asked(view)
+            decision = self._store.decide(view, evaluate)  # type: ignore[attr-defined]
+            return self._told(live, decision if locate is None else _for_view(decision, view, client, locate), view, ua, client, now)
+        except Exception:
+            return self.fail_open()
+
+    async def adecide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
+        """``decide`` for asynchronous callers, who do not wait for a store on another machine."""
+        if not self.remote:
+            return self.decide(view, locate)
+        try:
+            live, ua, client, now, evaluate = self._asked(view)
+            decision = await self._store.adecide(view, evaluate)  # type: ignore[attr-defined]
+            return self._told(live, decision if locate is None else _for_view(decision, view, client, locate), view, ua, client, now)
+        except Exception:
+            return self.fail_open()
+
+    def _asked(self, view: RequestView) -> tuple[Live, UaFacts, Client, int, Callable[[Any], Decision]]:
+        """What a decision rests on, and what comes to it once the rates are known."""
+        live = self._live
+        if live.seed is not self._store.seed:  # the hosts' common one has been heard of: clients have other keys
+            live = self._live = self._make_live(live.policy)
+        raw = view.first(b"user-agent")
+        ua = live.uas.get(raw) or live.user_agent(raw)
+        client = live.clients.get(view.peer) or self._client(live, view)
+        now = self._clock() // 1000
+        return live, ua, client, now, lambda rates: live.ruleset.evaluate(view, ua, client, rates, now)
 
     def decide_for(self, view: RequestView, packed: bytes | None) -> Decision:
         """The decision on a request of a client whose packed address is known by other means; None stands for unknown.
@@ -141,10 +182,6 @@ class Guard:
         ua = live.uas.get(raw) or live.user_agent(raw)
         client = UNKNOWN_CLIENT if packed is None else live.clients.get((packed,)) or live.client((packed,), packed)
         return live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
-
-    async def adecide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
-        """``decide`` for asynchronous callers: a store on another machine will be awaited here."""
-        return self.decide(view, locate)
 
     def fail_open(self) -> Decision:
         """Count and log (once a minute) the exception being handled; the request is served."""
@@ -288,6 +325,11 @@ class Guard:
     def poll(self) -> bool | None:
         """Reload if a file of the policy has changed since it was read: None when none has, else what ``reload`` says."""
         return None if stamp(self._sources) == self._seen else self.reload()
+
+    async def aclose(self) -> None:
+        """Let go of what belongs to the running event loop."""
+        if self.remote:
+            await self._store.aclose()  # type: ignore[attr-defined]
 
     def forget_locks(self) -> None:
         """For a process that has just been forked: a thread of its parent may have held them."""

@@ -40,7 +40,8 @@ class Live:
             policy.country if "country" in needs else None,
         )
         self.resolver = ClientResolver(policy.client_ip.trusted_proxies, policy.client_ip.header)
-        self.keyer = Keyer(store.seed)
+        self.seed = store.seed
+        self.keyer = Keyer(self.seed)
         self.counts_addresses = not needs.isdisjoint(("ip", "subnet"))
         self.headers: Headers | None = None
         self.audit: Audit | None = None

@@ -49,10 +49,11 @@ class CrawlGuardMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self._acall(request)
-        return self._answer(request) or self._say(request, self.get_response(request))
+        return self._answer(request, self._decide(request)) or self._say(request, self.get_response(request))
 
     async def _acall(self, request: HttpRequest) -> Any:
-        return self._answer(request) or self._say(request, await self.get_response(request))  # type: ignore[misc]
+        decision = await self._adecide(request) if self.guard.remote else self._decide(request)
+        return self._answer(request, decision) or self._say(request, await self.get_response(request))  # type: ignore[misc]
 
     def _say(self, request: HttpRequest, response: Any) -> Any:
         for name, value in self.guard.site_headers(attrgetter("path"), request):
@@ -64,8 +65,7 @@ class CrawlGuardMiddleware:
             charge(self.guard, view, response)
         return response
 
-    def _answer(self, request: HttpRequest) -> HttpResponse | None:
-        decision = self._decide(request)
+    def _answer(self, request: HttpRequest, decision: Decision) -> HttpResponse | None:
         request.crawlguard = decision  # type: ignore[attr-defined]
         if decision is ALLOW or not answers(decision, request.method or "GET"):
             return None
@@ -78,14 +78,28 @@ class CrawlGuardMiddleware:
 
     def _decide(self, request: HttpRequest) -> Decision:
         try:
-            scope = getattr(request, "scope", None)
-            view = RequestView.from_scope(scope) if scope else RequestView.from_environ(request.META)
-            decision = self.guard.decide(view, partial(_locate, request) if Marks.used else None)
-            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
-                setattr(request, OWED, view)
-            return decision
+            view = _view(request)
+            return self._owing(request, view, self.guard.decide(view, partial(_locate, request) if Marks.used else None))
         except Exception:  # a request that no server should hand over is the application's to deal with
             return self.guard.fail_open()
+
+    async def _adecide(self, request: HttpRequest) -> Decision:
+        """``_decide`` with a store on another machine, which is awaited."""
+        try:
+            view = _view(request)
+            return self._owing(request, view, await self.guard.adecide(view, partial(_locate, request) if Marks.used else None))
+        except Exception:
+            return self.guard.fail_open()
+
+    def _owing(self, request: HttpRequest, view: RequestView, decision: Decision) -> Decision:
+        if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
+            setattr(request, OWED, view)
+        return decision
+
+
+def _view(request: HttpRequest) -> RequestView:
+    scope = getattr(request, "scope", None)
+    return RequestView.from_scope(scope) if scope else RequestView.from_environ(request.META)
 
 
 def _locate(request: HttpRequest) -> Any:

@@ -72,11 +72,18 @@ class ClientIp(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Where rates are counted. ``size`` in bytes, for ``shared``."""
+    """Where rates are counted. ``size`` in bytes, for ``shared``.
+
+    ``url``: a store on another machine, see ``store.address``; ``kind`` is then the local one that counts while it is away. ``password_env``: the
+    environment variable that holds its password. ``site``: under which name hosts count together, by default the policy's.
+    """
 
     kind: str = "shared"
     path: str | None = None
     size: int = 16 << 20
+    url: str = ""
+    password_env: str = ""
+    site: str = ""
 
 
 class Log(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .actions import ThenType
+from .address import read_address
 from .conditions import All, HeaderName, When
 from .documents import ROBOTS, SERVE
 from .entries import AGENT, NETWORK, Listing
@@ -41,7 +42,28 @@ class _Proxy(Cidr):
         return node.text if node.text in ("private", "unix") else Cidr.read(self, node, report)
 
 
+class _StoreUrl(Text):
+    """Where a store on another machine is."""
+
+    def read(self, node: Node, report: Report) -> Any:
+        text = Text.read(self, node, report)
+        if isinstance(text, str):
+            try:
+                read_address(text)
+            except ValueError as error:
+                message, _, advice = str(error).partition("; ")
+                report(problem("CG040", node.place, message, advice or "write for example valkey://127.0.0.1:6379/0"))
+                return INVALID
+        return text
+
+
+_STORE_URL = _StoreUrl("a store's URL", 1000, shape="^[a-z+]+://")
+
+
 def _store(node: Node, report: Report) -> Any:
+    if "://" in node.text:
+        url = _STORE_URL.read(node, report)
+        return url if url is INVALID else Store(url=url)
     kind = Choice(("shared", "memory")).read(node, report)
     return kind if kind is INVALID else Store(kind)
 
@@ -94,10 +116,15 @@ POLICY: dict[str, Field] = {
                 "kind": Field(Choice(("shared", "memory")), "shared: all workers of this host. memory: each process alone."),
                 "path": Field(FileName("a file name", 500), "Where the shared table lies."),
                 "size": Field(Integer(65_536, 1 << 32), "Bytes of the shared table."),
+                "url": Field(
+                    _STORE_URL, "A Valkey or Redis that many hosts count in: valkey://HOST:6379/0. kind is then the one that counts while it is away."
+                ),
+                "password_env": Field(Name(), "The environment variable that holds its password."),
+                "site": Field(Name(), "The name under which hosts count together; by default that of the policy's file."),
             },
             lambda place, **kw: Store(**kw),
             shorthand=_store,
-            shorthand_schema=Choice(("shared", "memory")).schema(),
+            shorthand_schema={"anyOf": [Choice(("shared", "memory")).schema(), _STORE_URL.schema()]},
         ),
         "Where rates are counted.",
     ),

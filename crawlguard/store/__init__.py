@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..paths import private_dir
 from ..policy.model import Store
 from ..signals.conduct import Conduct
@@ -62,12 +63,40 @@ def open_store(spec: Store, identity: str) -> tuple[RateStore, str]:
     ``identity`` sets the sites of one host apart (the policy's path, say). A shared table that cannot be made (a
     read-only or full disk) is replaced by a store in memory: the site stays up, each worker counting alone.
     """
+    if spec.url:
+        local, complaint = open_store(spec._replace(url="", password_env=""), identity)
+        return _remote(spec, local, identity), complaint
     if spec.kind == "memory":
         return MemoryStore(), ""
     try:
         return SharedStore(spec.path or _default_path(identity), spec.size), ""
     except (OSError, DataError) as error:
         return MemoryStore(), f"rates are counted by each process alone: {error}"
+
+
+def is_remote(store: RateStore) -> bool:
+    """Whether a store is on another machine, and whole requests are to be put to it (``RemoteStore.decide``)."""
+    return store.name == "valkey"
+
+
+def _remote(spec: Store, local: RateStore, identity: str) -> RateStore:
+    """The store on another machine. Its keys carry the name of the policy's file: hosts keep the same policy, but not always in the same place."""
+    from ..policy.address import read_address
+    from .links import open_link
+    from .remote import RemoteStore
+
+    try:
+        address = read_address(spec.url)
+    except ValueError as error:
+        raise ConfigError(f"store: {error}") from None
+    if spec.password_env:
+        password = os.environ.get(spec.password_env)
+        if not password:
+            raise ConfigError(f"store: the environment has no {spec.password_env}, which password_env names")
+        address = address._replace(password=password)
+    name, _, counts_as = identity.split("\0", 2)
+    site = spec.site or blake2b(f"{Path(name).name}\0{counts_as}".encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return RemoteStore(open_link(address, site), local, site)
 
 
 def _default_path(identity: str) -> Path:
@@ -78,4 +107,4 @@ def _default_path(identity: str) -> Path:
     return directory / f"rates-{digest}.bin"
 
 
-__all__ = ["MemoryStore", "RateStore", "SharedStore", "open_store"]
+__all__ = ["MemoryStore", "RateStore", "SharedStore", "is_remote", "open_store"]

@@ -1,0 +1,235 @@
+"""The store of many hosts: a Valkey or Redis server (or a cluster of them) that all of them count in, and the host's own store while it is away.
+
+What a client costs there: a word about 100 bytes, a profile 200, and 1 KiB more once it has asked for more than a few pages; a swarm's
+group 3 KiB, each of its members 100 bytes for the window and each resident and page of theirs 100 for a day. All of it has a time to
+live, and ``maxmemory`` with an eviction policy (volatile-ttl) bounds it whoever comes: what is evicted under-counts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..decision import Decision
+from ..request import RequestView
+from ..signals.conduct import Conduct
+from ..signals.rate import Keyer
+from ..signals.swarm import Swarm
+from . import script as op
+from .health import FIRST_PAUSE, LONGEST_PAUSE, UnreachableError
+from .ops import Op
+from .script import CALLS, CHARGE, Answer, Asked, Script, conduct_of, sent, swarm_of
+
+if TYPE_CHECKING:
+    from . import RateStore
+    from .links import Link
+
+PAUSE = 0.1
+"""Seconds for which what no request waits for (charges for responses, refunds) is gathered."""
+HELD = 8192
+"""Operations that are gathered at most; more than that are lost, and counted."""
+PARTS = 256
+"""Hash tags over which a site's keys are spread in a cluster."""
+PORTION = 256
+"""Operations that are sent in one call."""
+
+Evaluate = Callable[["RateStore | Script"], Decision]
+
+
+class RemoteStore:
+    """A RateStore whose requests are best decided by ``decide`` or ``adecide``: in one call each.
+
+    ``local`` counts while the server does not answer. ``seed`` is the server's once it has been heard of; until then ``local`` counts.
+    ``asked``, ``fallen_back`` and ``lost`` count requests, those decided locally, and operations that were dropped.
+    """
+
+    name = "valkey"
+
+    def __init__(self, link: Link, local: RateStore, site: str) -> None:
+        self.link, self.local = link, local
+        self.asked = self.fallen_back = self.lost = 0
+        self.joined = False
+        self._site, self._parts = site, PARTS if link.spread else 1
+        self._seed_key = f"cg:{{{site}}}:seed"
+        self._later: deque[Asked] = deque()
+        self._threads: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._take(local.seed)
+        try:
+            self._join()
+        except Exception:  # said by the thread that goes on trying
+            self._start("join", self._keep_joining)
+
+    def _take(self, seed: bytes) -> None:
+        self.seed = seed
+        self.mark = Keyer(seed).text
+
+    def _join(self) -> None:
+        """Take over the seed that all hosts have in common. Raises what goes wrong."""
+        self.link.once("SET", self._seed_key, os.urandom(32), "NX")
+        seed = self.link.once("GET", self._seed_key)
+        if not isinstance(seed, bytes) or len(seed) < 16:
+            raise UnreachableError("the store gave no seed")
+        self._take(seed)
+        self.joined = True
+
+    def _keep_joining(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._closed.wait(pause):
+            pause = min(LONGEST_PAUSE, 2 * pause)
+            try:
+                self._join()
+                return
+            except Exception:
+                self.link.failed()
+
+    def _sent(self, asked: Sequence[Asked]) -> list[Op]:
+        return sent(self._site, self._parts, asked)
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Have a daemon thread of this process do it, if none is at it."""
+        with self._lock:
+            if self._threads.get(name) != os.getpid() and not self._closed.is_set():
+                self._threads[name] = os.getpid()
+                threading.Thread(target=work, name=f"crawlguard-{name}", daemon=True).start()
+
+    # ---- whole requests
+
+    def decide(self, view: RequestView, evaluate: Evaluate) -> Decision:
+        """The decision that ``evaluate`` comes to on the store's answers, or on the local store's while there are none. Never waits long."""
+        self.asked += 1
+        script = Script(self.mark)
+        try:
+            for _ in range(CALLS):
+                decision = self._run(script, view, evaluate)
+                if not script.asked:
+                    return self._done(script, view, decision)
+                self._reachable()
+                script.learn(self.link.run(self._sent(script.asked)))
+            return self._done(script, view, self._run(script, view, evaluate))
+        except UnreachableError:
+            return self._alone(view, evaluate)
+
+    async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
+        """``decide`` for asynchronous callers."""
+        self.asked += 1
+        script = Script(self.mark)
+        try:
+            for _ in range(CALLS):
+                decision = self._run(script, view, evaluate)
+                if not script.asked:
+                    return self._done(script, view, decision)
+                self._reachable()
+                script.learn(await self.link.arun(self._sent(script.asked)))
+            return self._done(script, view, self._run(script, view, evaluate))
+        except UnreachableError:
+            return self._alone(view, evaluate)
+
+    def _reachable(self) -> None:
+        if not self.joined:
+            self._start("join", self._keep_joining)
+            raise UnreachableError("the common seed is not known yet")
+
+    @staticmethod
+    def _run(script: Script, view: RequestView, evaluate: Evaluate) -> Decision:
+        script.again()
+        _forget(view)
+        return evaluate(script)
+
+    def _done(self, script: Script, view: RequestView, decision: Decision) -> Decision:
+        for asked in script.unused():
+            self.later(asked)
+        owed = getattr(view, "owed", None)
+        if owed:
+            view.owed = [(charge, key, _Charges(self), now) for charge, key, _, now in owed]
+        return decision
+
+    def _alone(self, view: RequestView, evaluate: Evaluate) -> Decision:
+        self.fallen_back += 1
+        _forget(view)
+        return evaluate(self.local)
+
+    # ---- what no request waits for
+
+    def later(self, asked: Asked) -> None:
+        """Send an operation with the next portion."""
+        if len(self._later) >= HELD:
+            self.lost += 1
+            return
+        self._later.append(asked)
+        if self._threads.get("flush") != os.getpid():
+            self._start("flush", self._keep_flushing)
+
+    def _keep_flushing(self) -> None:
+        while not self._closed.wait(PAUSE):
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been gathered; what cannot be sent is lost, and counted."""
+        while self._later:
+            portion = [self._later.popleft() for _ in range(min(PORTION, len(self._later)))]
+            try:
+                self.link.run(self._sent(portion))
+            except UnreachableError:
+                self.lost += len(portion)
+
+    # ---- one at a time: explain, and a second opinion
+
+    def _one(self, asked: Asked) -> Answer | None:
+        try:
+            self._reachable()
+            return self.link.run(self._sent([asked]))[0]
+        except UnreachableError:
+            return None
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """See RateStore."""
+        found = self._one(op.hit(key, interval, tolerance, hold))
+        return found[0] if found else self.local.hit(key, now, interval, tolerance, hold)
+
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """See RateStore."""
+        found = self._one(op.peek(key, interval, tolerance, hold))
+        return found[0] if found else self.local.peek(key, now, interval, tolerance, hold)
+
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+        """See RateStore."""
+        found = self._one(op.conduct(key, within, kind, mark, dry))
+        return conduct_of(found) if found else self.local.conduct(key, now, within, kind, mark, dry)
+
+    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+        """See RateStore."""
+        found = self._one(op.swarm(key, member, within, kind, mark, dry))
+        return swarm_of(found) if found else self.local.swarm(key, member, now, within, kind, mark, dry)
+
+    def close(self) -> None:
+        """Send what is left, and let go of the server and of the local store."""
+        self._closed.set()
+        self.flush()
+        self.link.close()
+        self.local.close()
+
+    async def aclose(self) -> None:
+        """Let go of the running loop's connections; others stay."""
+        await self.link.aclose()
+
+
+class _Charges:
+    """Where the responses of a request are charged to: the store, some time later."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self._store = store
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        self._store.later(Asked(CHARGE, key, (interval, tolerance)))
+        return 0
+
+
+def _forget(view: RequestView) -> None:
+    """What an earlier run wrote down of charges to come."""
+    if hasattr(view, "owed"):
+        del view.owed
