@@ -132,6 +132,7 @@ def _totals(found: Counted, rollup: pl.DataFrame, merged: bool) -> Totals:
         first=cast("int | None", rollup["first"].min()),
         last=cast("int | None", rollup["last"].max()),
         bytes=int(rollup["bytes"].sum()),
+        spent=int(rollup["spent"].sum()),
     )
 
 
