@@ -92,6 +92,7 @@ async def style() -> Response:
     return Response(content.CSS, media_type="text/css")
 
 
+@app.get("/favicon.ico")
 @app.get("/logo.png")
 @app.get("/images/{name}")
 async def logo() -> Response:
