@@ -20,7 +20,7 @@ from ..signals.shape import ANY, Limits, judge
 from .check import window_key
 from .rates import RESPONSES, Bound, RateOver, Shape, WindowIs
 from .ruleset import Client, UaFacts
-from .terms import COUNTS, Charge, Counts, Dynamic, Rates, Test, Verdict
+from .terms import COUNTS, Charge, Counts, Dynamic, Hold, Rates, Test, Verdict
 
 SIGNATURE = "counts of a signature"
 """What a signature reads, for those who judge logs."""
@@ -34,11 +34,12 @@ def constant(*parts: object) -> int:
 
 
 class Compiled(NamedTuple):
-    """A rate's term; what it does when its key fetches /robots.txt; and whether it wants to hear of responses."""
+    """A rate's term; what it does when its key fetches /robots.txt; whether it wants to hear of responses; and whom it keeps out."""
 
     term: Dynamic
     watch: Test | None = None
     responses: bool = False
+    hold: Hold | None = None
 
 
 def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tuple[str, ...]]) -> Compiled:
@@ -51,11 +52,14 @@ def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tupl
     terms = when.block_for or ((hold,) if hold else ())
     if when.shape is None and len(terms) < 2 and PLAIN_KEYS.issuperset(when.per) and all(w.what == "requests" for w in when.windows):
         windows = tuple((salt, Window.of(w.requests, w.within)) for salt, w in zip(salts, when.windows, strict=True))
-        return Compiled(_plain(when.per, windows, terms[0] if terms else 0))
+        words = tuple((salt, w.interval, w.tolerance, terms[0]) for salt, w in windows) if terms else ()
+        return Compiled(
+            _plain(when.per, windows, terms[0] if terms else 0), hold=Hold(when.per, key_reader(when.per), words) if words else None
+        )
     signature = _Signature(when, salts, terms)
     responses = any(w.what in RESPONSES for w in when.windows)
     watch = signature.fetched if when.shape is not None and when.shape.robots_fetched is not None else None
-    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses)
+    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses, signature.hold(when.per) if terms else None)
 
 
 # ---- keys
@@ -189,6 +193,11 @@ class _Signature:
             for span in sorted(spans)
         )
         self.shape = _shape_test(when.shape) if when.shape else None
+
+    def hold(self, per: tuple[str, ...]) -> Hold:
+        """Where it keeps keys out; what it has counted would have them out again at once."""
+        counts = (*(w[0] for w in self.words), *(c[0] for c in self.charges), *(p[0] for p in self.profiles))
+        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), counts, self.penalty)
 
     def test(self) -> Test:
         """What is asked of each request: with one word and nothing else, that word."""

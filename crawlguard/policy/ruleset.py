@@ -18,7 +18,7 @@ from ..signals.rate import US
 from ..signals.swarm import Swarm
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
 from .model import AUTO, RETRY_WITHOUT_RATE
-from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Rates, Term, Test, Verdict, specialise
+from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Hold, Rates, Term, Test, Verdict, specialise
 
 POLICY_FILES = frozenset(
     ("/robots.txt", "/ai.txt", "/license.xml", "/.well-known/tdmrep.json", "/.well-known/rsl.xml", "/.well-known/security.txt"),
@@ -120,7 +120,7 @@ class Ruleset:
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
     ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
     counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt,
-    and ``settlers`` see every request before the rules do.
+    and ``settlers`` see every request before the rules do. ``holds`` says by rule whom its rates keep out, and where.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -137,6 +137,7 @@ class Ruleset:
     files: Mapping[str, Decision] = field(default_factory=lambda: dict.fromkeys(POLICY_FILES, FILE_SERVED))
     watches: tuple[Test, ...] = ()
     settlers: tuple[Test, ...] = ()
+    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 

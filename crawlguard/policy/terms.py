@@ -61,6 +61,21 @@ class Counts(NamedTuple):
     hold: int
 
 
+class Hold(NamedTuple):
+    """Where a rate that keeps its keys out for a time (``block_for``) has them: what lists and lifts bans reads this.
+
+    A request's ``key`` is of the parts ``per``. ``words`` are those that may be held: the salt that each puts on the key, and what to
+    ``peek`` it with (interval, tolerance, hold). ``counts``: the salts of all that it counts. ``offences``: the salt of the word whose
+    key's offences are remembered, 0 where terms do not grow.
+    """
+
+    per: tuple[str, ...]
+    key: Callable[[RequestView, UaFacts, Client, Rates], int]
+    words: tuple[tuple[int, int, int, int], ...]
+    counts: tuple[int, ...] = ()
+    offences: int = 0
+
+
 class Charge(NamedTuple):
     """What responses cost: ``limit`` of errors, misses or bytes (``what``) in ``within`` us.
 

@@ -65,12 +65,15 @@ def open_store(spec: Store, identity: str) -> tuple[RateStore, str]:
     if spec.kind == "memory":
         return MemoryStore(), ""
     try:
-        return SharedStore(spec.path or _default_path(identity), spec.size), ""
+        return SharedStore(shared_path(spec, identity), spec.size), ""
     except (OSError, DataError) as error:
         return MemoryStore(), f"rates are counted by each process alone: {error}"
 
 
-def _default_path(identity: str) -> Path:
+def shared_path(spec: Store, identity: str) -> Path:
+    """Where the shared table of a site is. Raises DataError when there is nowhere to have one."""
+    if spec.path:
+        return Path(spec.path)
     directory = private_dir("rates")
     if directory is None:
         raise DataError("no directory for the shared rate table is writable; set CRAWLGUARD_STATE_DIR to one that is")
@@ -78,4 +81,4 @@ def _default_path(identity: str) -> Path:
     return directory / f"rates-{digest}.bin"
 
 
-__all__ = ["MemoryStore", "RateStore", "SharedStore", "open_store"]
+__all__ = ["MemoryStore", "RateStore", "SharedStore", "open_store", "shared_path"]

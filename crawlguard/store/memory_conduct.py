@@ -69,6 +69,10 @@ class MemoryConduct:
             self._old_bits, self._new_bits = self._new_bits, {}
         self._new_bits[key] = bits
 
-    def forget(self) -> None:
-        """Forget everything."""
+    def forget(self, key: int | None = None) -> None:
+        """Forget a key's window, or everything."""
+        if key is not None:
+            self._new.pop(key, None)
+            self._old.pop(key, None)
+            return
         self._new, self._old, self._new_bits, self._old_bits = {}, {}, {}, {}

@@ -233,6 +233,20 @@ class SharedStore:
                 self._swarms = MemorySwarm()
         return self._swarms
 
+    def forget(self, key: int) -> None:
+        """Let a key begin afresh, as one that was never seen: its word, and its profile."""
+        first = (key >> 16 & self._slot_mask) << 1
+        at = first if self._words[first] == key else self._find(key, first)
+        if at >= 0:
+            locked = self._lock(at + 1)
+            try:
+                self._words[at + 1] = 0
+            finally:
+                if locked:
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 8, _PAGE + (at + 1) * 8)
+        if self._profiles is not None or self.path.with_name(f"{self.path.name}.conduct").exists():
+            self.profiles().forget(key)
+
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
         for table in (self._profiles, self._swarms):

@@ -175,6 +175,13 @@ class SharedConduct:
         start = PAGE + self._bit(head, 1)[0] * 8
         return int.from_bytes(self._map[start : start + len(_EMPTY)], "little").bit_count()
 
+    def forget(self, key: int) -> None:
+        """Let a key's window be over: the next request begins another."""
+        first = ((key * self._odd & _ALL) >> self._shift) << 3
+        at = first if self._words[first] == key else self._find(key, first)
+        if at >= 0:
+            self._words[at + 1] = 0  # which breaks the seal, too
+
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
         self._closing()
