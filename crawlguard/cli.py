@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     pass
 
 
-_LATER = ("check", "explain", "robots", "update")
+_LATER = ("ban", "check", "explain", "robots", "update")
 """Commands in modules of their own, which are imported when they are asked for."""
 
 

@@ -84,6 +84,11 @@ class Guard:
         return self._store
 
     @property
+    def live(self) -> Live:
+        """All of the policy in force: for those who look into a running site (``crawlguard ban``)."""
+        return self._live
+
+    @property
     def events(self) -> EventLog:
         """The decision log in force."""
         return self._live.events

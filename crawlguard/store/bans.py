@@ -23,7 +23,9 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from ..errors import DataError
-from .mapped import PAGE, let_go, map_table, open_table
+from .mapped import _HEADER, PAGE, boot_id, let_go, map_table, open_table
+from .shared import _MAGIC as _RATES
+from .shared import NEIGHBOURHOOD
 
 try:
     import fcntl
@@ -209,6 +211,19 @@ class SharedBans:
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
         self._closing()
+
+
+def size_of(path: Path) -> int:
+    """The ``size`` of the rate table that workers of this boot have made in a file, 0 when there is none: a look that makes nothing."""
+    try:
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
+            kind, slots, _, boot = _HEADER.unpack(file.read(_HEADER.size))
+            whole = os.fstat(file.fileno()).st_size == PAGE + (slots + NEIGHBOURHOOD) * 16
+    except (OSError, struct.error):
+        return 0
+    return int(slots) * 16 if whole and kind == _RATES and boot == boot_id() else 0
 
 
 def network_key(seed: bytes, network: bytes, prefix: int) -> int:
