@@ -39,7 +39,7 @@ def test_scanners_are_stopped_and_people_are_not(server: str, tmp_path: Path) ->
     assert set(attackers["statuses"]) == {"404", "429"}
     assert attackers["first"] >= 20
     assert people["requests"] > 100
-    assert misses["guard_us"] < misses["server_us"]
+    assert 0 < misses["guard_us"] < misses["server_us"]
     assert not list(tmp_path.iterdir())
 
 

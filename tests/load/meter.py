@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from time import thread_time_ns
 from crawlguard import Decision, Guard
 from crawlguard.request import RequestView
 
+DIRECTORY = Path(os.environ["LOAD_DIRECTORY"])
 FILE = os.urandom(256 << 10)
 """What the sites give for a download."""
 
@@ -37,16 +37,12 @@ class Metered(Guard):
         if self.decisions >= 0:
             self.spent += thread_time_ns() - began
 
+    def write(self) -> None:
+        """Write down what was measured: when the worker ends."""
+        meter = {"spent": self.spent, "decisions": self.decisions}
+        (DIRECTORY / f"meter-{os.getpid()}.json").write_text(json.dumps(meter), "utf-8")
 
-def metered() -> Guard:
-    """The guard of a worker, which writes down what was measured when the worker ends."""
-    directory = Path(os.environ["LOAD_DIRECTORY"])
-    # The locust clients play the reverse proxy: each names its client's address in X-Forwarded-For.
-    guard = Metered(os.environ.get("LOAD_POLICY"), trusted_proxies=["127.0.0.1"], log=directory / "decisions.log")
 
-    def write() -> None:
-        meter = {"spent": guard.spent, "decisions": guard.decisions}
-        (directory / f"meter-{os.getpid()}.json").write_text(json.dumps(meter), "utf-8")
-
-    atexit.register(write)
-    return guard
+def metered() -> Metered:
+    """The guard of a worker. The locust clients play the reverse proxy: each names its client's address in X-Forwarded-For."""
+    return Metered(os.environ.get("LOAD_POLICY"), trusted_proxies=["127.0.0.1"], log=DIRECTORY / "decisions.log")

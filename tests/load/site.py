@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 
@@ -10,8 +13,18 @@ from crawlguard.demo import content
 
 from .meter import FILE, metered
 
-app = FastAPI()
-app.add_middleware(CrawlGuardMiddleware, policy=metered())
+guard = metered()
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """uvicorn ends a worker by a signal, past ``atexit``, but after this."""
+    yield
+    guard.write()
+
+
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(CrawlGuardMiddleware, policy=guard)
 
 
 @app.get("/", response_class=HTMLResponse)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 from flask import Flask, Response, request
 
 from crawlguard.demo import content
@@ -9,8 +11,10 @@ from crawlguard.wsgi import CrawlGuardMiddleware
 
 from .meter import FILE, metered
 
+guard = metered()
+atexit.register(guard.write)
 app = Flask(__name__)
-app.wsgi_app = CrawlGuardMiddleware(app.wsgi_app, metered())  # type: ignore[method-assign]
+app.wsgi_app = CrawlGuardMiddleware(app.wsgi_app, guard)  # type: ignore[method-assign]
 
 
 @app.get("/")
