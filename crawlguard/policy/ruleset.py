@@ -249,11 +249,13 @@ class _Peeking:
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         return self._rates.peek(key, now, interval, tolerance, hold)
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
-        return self._rates.conduct(key, now, within, kind, mark, True)
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
+        return self._rates.conduct(key, now, within, kind, mark, True, limit)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
-        return self._rates.swarm(key, member, now, within, kind, mark, True)
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
+        return self._rates.swarm(key, member, now, within, kind, mark, True, clients, times)
 
     def mark(self, text: str) -> int:
         return self._rates.mark(text)

@@ -35,18 +35,23 @@ class RateStore(Protocol):
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """What ``hit`` would return, without counting; without hold a held key counts as fresh."""
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request into the key's profile of the running window, and return the profile with it.
 
         The window of ``within`` us begins with the key's first request and is then forgotten as a whole. ``kind``: DOCUMENT, ASSET or ROBOTS. ``mark``: the
         keyed hash of a document's path (``mark``), 0 not to count it as a distinct path. ``dry``: the same answer, counting nothing.
+        ``limit`` > 0: no more is asked than whether ``distinct`` is above it, and while it is not, only ``documents``, ``distinct`` and ``left``
+        need be true of the answer.
         """
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """Count one request of a member (its key) into its group (``key``) and return the group with it, and what is known of the member.
 
         ``within``, ``kind``, ``mark`` and ``dry`` as for ``conduct``. A member who asks for an ASSET becomes a resident, on the whole host and for long, and is
-        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``.
+        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``. ``clients`` > 0 and ``times``:
+        no more is asked than whom they make ``strikes`` strike, and while the group has fewer clients a store may say CALM or UNSETTLED.
         """
 
     def mark(self, text: str) -> int:

@@ -23,13 +23,13 @@ class MemoryConduct:
         self._new_bits: dict[int, Sketch] = {}
         self._old_bits: dict[int, Sketch] = {}
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore."""
         new = self._new
         state, few = new.get(key) or self._old.get(key) or (FRESH, _NONE)
         if not running(state[0], now, within):
-            few = _NONE
-        state = step(state, now, within, kind)
+            state, few = (now + within, 0, 0, 0.0, 0.0), _NONE
+        state = (state[0], *step(*state[1:], now, kind))
         bits = self._bits(key) if len(few) > FEW else None
         distinct = estimate(bits.ones) if bits is not None else len(few)
         if mark and kind == DOCUMENT:
