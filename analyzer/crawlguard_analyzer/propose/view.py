@@ -20,7 +20,7 @@ def show(found: Proposals, *, rules: bool = True) -> str:
         rows = [_row(one, untimed) for one in found.proposals]
         head = ("rule", "does", "requests", "of all", *["CPU"] * (not untimed), "people", "unsure", "confidence", "shadow", "expires")
         parts.append(table(rows, head, COLOURS))
-    notes = [*found.notes, *[f"CPU saved: n/a, as the log does not say how long the server took ({UNTIMED})"] * _untimed(found)]
+    notes = [*found.notes, *[f"CPU saved: n/a, as the log does not say how long the server took; to know it, {UNTIMED}"] * _untimed(found)]
     parts += [f"  note: {plain(note, 400)}" for note in notes]
     if rules and found.proposals:
         parts += ["", "\n".join(_painted(one.yaml) for one in found.proposals).rstrip("\n")]

@@ -223,7 +223,7 @@ class _View:
         )
         yield from self._wrapped(told if missed else f"{count(totals.lines, 'line')}, all of which could be read")
         if totals.rows and not totals.spent:
-            yield from self._wrapped(f"time the server took: n/a ({UNTIMED})")
+            yield from self._wrapped(f"time the server took: n/a; to know it, {UNTIMED}")
         for note in self.analysis.notes[:ROWS]:
             yield from self._wrapped(plain(note))
 

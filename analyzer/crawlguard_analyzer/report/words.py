@@ -121,7 +121,7 @@ def size(bytes_: float) -> str:
     return f"{bytes_:,.1f} TB"
 
 
-UNTIMED = "log $upstream_response_time or $request_time (nginx), %D (Apache)"
+UNTIMED = "log $upstream_response_time or $request_time (nginx) or %D (Apache)"
 """What makes a log say how long the server took; JSON logs of proxies and the logs of load balancers say it already."""
 
 
