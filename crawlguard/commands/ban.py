@@ -229,7 +229,10 @@ def _refuse(network: Network, proxies: tuple[str, ...]) -> None:
 
     if network.prefixlen < _WIDEST[network.version]:
         raise click.BadParameter(f"{network} is a large part of the internet; if you mean it, add --force")
-    for kind, ranges in (("trusted proxies", proxies), ("loopback and private addresses", PRIVATE)):
+    for kind, ranges in (
+        ("trusted proxies", [p for p in proxies if p not in ("unix", "private")]),
+        ("loopback and private addresses", PRIVATE),
+    ):
         hit = next((r for r in map(ip_network, ranges) if r.version == network.version and r.overlaps(network)), None)
         if hit is not None:
             raise click.BadParameter(f"{network} touches {hit}, of the {kind}; if you mean it, add --force")

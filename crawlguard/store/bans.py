@@ -5,8 +5,8 @@ After a header page comes a page whose first word counts the changes made by han
     key, client, since, until, times << 16 | size << 8 | prefix, seal; who, rule, reason: UTF-8, filled up with zeros
 
 Records are written when a ban begins and when it is lifted, one writer at a time. A reader takes no lock: the seal (a keyed hash of the rest)
-tells a whole record from two halves and from damage, and a record without its seal says nothing. When all are taken, the one that ends
-first makes room; one that was added by hand makes room only for another such one.
+tells a whole record from two halves and from damage, and a record without its seal says nothing. Where all are taken that a ban may
+lie in, the one that ends first makes room; one that was added by hand makes room only for another such one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 from ..errors import DataError
 from .mapped import _HEADER, PAGE, boot_id, let_go, map_table, open_table
 from .shared import _MAGIC as _RATES
-from .shared import NEIGHBOURHOOD
+from .shared import NEIGHBOURHOOD as _RATES_MORE
 
 try:
     import fcntl
@@ -34,6 +34,8 @@ except ImportError:  # Windows: no locks, so of two bans that begin at once one 
 
 _MAGIC = b"CGBANNE1"
 RECORDS = 4096
+NEIGHBOURHOOD = 32
+"""Records that a rule's ban may lie in, from its key's own on; one by hand may lie anywhere."""
 _RECORD = struct.Struct("@6Q64s64s80s")
 _WORDS = _RECORD.size // 8
 _FIRST = 2 * PAGE
@@ -144,21 +146,23 @@ class SharedBans:
 
     def _place(self, record: Record, now: int) -> tuple[int, int, int]:
         """Where a record goes (-1: nowhere), how often it has been there before, and until when."""
-        words = self._words
+        # A request pays for a neighbourhood only: whoever makes bans begin by the thousand must not cost more than that.
+        first, number = (0, RECORDS) if record.by_hand else (record.key % (RECORDS - NEIGHBOURHOOD + 1), NEIGHBOURHOOD)
+        words = self._words[first * _WORDS : (first + number) * _WORDS]
         keys = words[0::_WORDS].tolist()
         at = -1
         for _ in range(keys.count(record.key)):
             at = keys.index(record.key, at + 1)
-            found = self._read(at)
+            found = self._read(first + at)
             if found is not None and found.rule == record.rule:
-                return at, found.times, found.until
+                return first + at, found.times, found.until
         untils = words[3::_WORDS].tolist()
-        first = min(untils)
-        if first <= now:
-            return untils.index(first), 0, 0
+        least = min(untils)
+        if least <= now:
+            return first + untils.index(least), 0, 0
         kinds = words[4::_WORDS].tolist()
-        ends = min(range(RECORDS), key=lambda n: (kinds[n] & _BY_HAND > 0, untils[n]))
-        return (-1 if kinds[ends] & _BY_HAND and not record.by_hand else ends), 0, 0
+        ends = min(range(number), key=lambda n: (kinds[n] & _BY_HAND > 0, untils[n]))
+        return (-1 if kinds[ends] & _BY_HAND and not record.by_hand else first + ends), 0, 0
 
     def _read(self, number: int) -> Record | None:
         raw = bytes(self._map[_FIRST + number * _RECORD.size : _FIRST + (number + 1) * _RECORD.size])
@@ -220,7 +224,7 @@ def size_of(path: Path) -> int:
             return 0
         with path.open("rb") as file:
             kind, slots, _, boot = _HEADER.unpack(file.read(_HEADER.size))
-            whole = os.fstat(file.fileno()).st_size == PAGE + (slots + NEIGHBOURHOOD) * 16
+            whole = os.fstat(file.fileno()).st_size == PAGE + (slots + _RATES_MORE) * 16
     except (OSError, struct.error):
         return 0
     return int(slots) * 16 if whole and kind == _RATES and boot == boot_id() else 0
