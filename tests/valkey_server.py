@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,8 @@ class Server:
     def __init__(self, directory: Path, *options: str, tls: Path | None = None, sentinel: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.port, self.password = directory, free_port(), ""
-        self.socket = directory / "s"
+        self._short = tempfile.TemporaryDirectory(prefix="vk-")  # the path of a unix socket has 107 bytes at most
+        self.socket = Path(self._short.name) / "s"
         self._config = directory / "server.conf"
         self._mode = ("--sentinel",) if sentinel else ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,9 +66,8 @@ class Server:
 
     def start(self) -> Server:
         """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [BINARY, str(self._config), *self._mode], stdout=(self.directory / "log").open("ab"), stderr=subprocess.STDOUT
-        )
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen([BINARY, str(self._config), *self._mode], stdout=log, stderr=subprocess.STDOUT)
         until(self._answers)
         return self
 
@@ -86,6 +87,11 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def end(self) -> None:
+        """Kill it for good."""
+        self.kill()
+        self._short.cleanup()
+
     def pause(self) -> None:
         """Stop it in the middle of whatever it does; its sockets stay open."""
         if self._process is not None:
@@ -104,7 +110,7 @@ def serving(directory: Path, *options: str, tls: Path | None = None) -> Iterator
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.end()
 
 
 @contextmanager
@@ -123,7 +129,7 @@ def cluster(directory: Path, *options: str) -> Iterator[Sequence[Server]]:
         yield servers
     finally:
         for server in servers:
-            server.kill()
+            server.end()
 
 
 @contextmanager
@@ -142,7 +148,7 @@ def watched(directory: Path, service: str = "limits") -> Iterator[tuple[Server, 
         yield master, replica, sentinel
     finally:
         for server in (sentinel, replica, master):
-            server.kill()
+            server.end()
 
 
 def certify(authority: Path) -> None:

@@ -15,6 +15,8 @@ CLOSED, OPEN, TRIAL = "closed", "open", "trial"
 
 LATE = 3
 """Timeouts in a row that open it: one alone may be this host's own scheduling. What a server says or refuses opens it at once."""
+DOUBT = 0.25
+"""What a timeout counts that a busy event loop noticed too late."""
 FIRST, MOST = 0.05, 3.0
 """Seconds between probes at first, and in the end; doubled each time, and jittered so that a hundred hosts do not come back at once."""
 RARELY = 10
@@ -28,12 +30,13 @@ log = logging.getLogger("crawlguard")
 class Unreachable(Exception):  # noqa: N818 - it is a state of the world that callers handle, not a mistake
     """The server did not answer this call, or not in time. The only thing that a link raises; never shown to a visitor.
 
-    ``late``: it may only have been slow. ``cure``: what an operator can do, "" when it is to wait.
+    ``late``: it may only have been slow; ``doubtful``: or this process was. ``blame``: it is the server's fault at all. ``cure``: what an operator can
+    do, "" when it is to wait.
     """
 
-    def __init__(self, what: str, *, cure: str = "", late: bool = False, blame: bool = True) -> None:
+    def __init__(self, what: str, *, cure: str = "", late: bool = False, blame: bool = True, doubtful: bool = False) -> None:
         super().__init__(what)
-        self.cure, self.late, self.blame = cure, late, blame
+        self.cure, self.late, self.blame, self.doubtful = cure, late, blame, doubtful
 
 
 class Breaker:
@@ -53,7 +56,7 @@ class Breaker:
     def renew(self) -> None:
         """Begin again, as a process that has just been forked has to: nobody holds its lock, and it has no connection."""
         self._lock = threading.Lock()
-        self._pause, self._due, self._since, self._row = 0.0, 0.0, self._clock(), 0
+        self._pause, self._due, self._since, self._row = 0.0, 0.0, self._clock(), 0.0
         self._told, self._trying = "", False
         self._starting = True
         self.state = OPEN
@@ -88,7 +91,7 @@ class Breaker:
                 self.busy += 1
                 return
             self.failed += 1
-            self._row += 1
+            self._row += DOUBT if error.doubtful else 1
             if self.state is OPEN or (self.state is CLOSED and error.late and self._row < LATE):
                 return
             if self.state is TRIAL and not trial:

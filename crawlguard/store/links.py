@@ -28,7 +28,7 @@ PATIENCE = 1.0
 """Seconds that ``set_once`` waits for the first connection; it is called while a policy is loaded, by no request."""
 
 LOOP_LATE = 0.002
-"""Seconds after the limit at which a loop that only then notices was busy with other things: that is not the server's fault."""
+"""Seconds after the limit at which a loop that only then notices was busy with other things: that may not be the server's fault."""
 
 Answers = list[list[int]]
 
@@ -97,9 +97,11 @@ class Link:
             async with asyncio.timeout_at(deadline):
                 answers = await self._aask(ops, deadline)
         except TimeoutError as error:
-            if clock() - deadline > LOOP_LATE:
-                raise self._failed(Unreachable("this event loop is too busy to take its answer", blame=False)) from None
-            raise self._failed(error) from None
+            raise self._failed(
+                Unreachable("it does not answer in time, or this event loop does not read", late=True, doubtful=True)
+                if clock() - deadline > LOOP_LATE
+                else error
+            ) from None
         except Exception as error:
             raise self._failed(error) from None
         except BaseException:

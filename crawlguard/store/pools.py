@@ -11,7 +11,7 @@ from typing import Any
 
 from .breaker import Unreachable
 from .urls import Address, LinkSpec
-from .wire import CONNECTING, IDLE, Wire, async_connection, unreachable
+from .wire import CONNECTING, IDLE, Wire, async_connection, drop, unreachable
 
 SIZE = 16
 """Connections of a process (and of each event loop) to one server. A call takes about 0.1 ms of one, so that they carry 100,000 calls a second."""
@@ -147,7 +147,7 @@ class LoopPools:
                 await self._event.wait()
                 self._event.clear()
                 while self._dead:
-                    await self._dead.pop().disconnect(nowait=True)
+                    await drop(self._dead.pop())
                 for address, waiting in list(self._waiting.items()):
                     while waiting and self._made.get(address, 0) < SIZE and await self._grow(address):
                         pass
@@ -156,7 +156,7 @@ class LoopPools:
                 self._dead += [connection for connection, _ in idle]
                 idle.clear()
             while self._dead:
-                await self._dead.pop().disconnect(nowait=True)
+                await drop(self._dead.pop())
 
     async def _grow(self, address: Address) -> bool:
         connection = None
@@ -164,9 +164,11 @@ class LoopPools:
             connection = async_connection(self._spec, address)
             async with asyncio.timeout(CONNECTING):
                 await connection.connect()
-        except Exception as error:
+        except BaseException as error:
             if connection is not None:
                 self._dead.append(connection)
+            if not isinstance(error, Exception):  # the loop ends
+                raise
             self.failed(unreachable(error, handshake=True))
             return False
         self._made[address] = self._made.get(address, 0) + 1

@@ -136,6 +136,14 @@ def async_connection(spec: LinkSpec, address: Address) -> Any:
     return kind(retry=AsyncRetry(NoBackoff(), 0), **settings(spec, address, False))
 
 
+async def drop(connection: Any) -> None:
+    """Close a connection of the running loop at once, without TLS's farewell: the loop may be about to end."""
+    writer = connection._writer
+    if writer is not None:
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
+
+
 def settings(spec: LinkSpec, address: Address, sentinel: bool) -> dict[str, Any]:
     """What a connection is made with. Raises Unreachable where the password's place is empty."""
     password = (
