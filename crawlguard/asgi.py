@@ -56,7 +56,7 @@ class CrawlGuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
-            await self._pass(kind, scope, receive, send)
+            await self.app(scope, receive, send)
             return
         decision = await self._adecide(scope) if self.guard.remote else self._decide(scope)
         scope["crawlguard"] = decision
@@ -76,14 +76,6 @@ class CrawlGuardMiddleware:
             await _close(decision, refusal, scope, receive, send)
         else:
             await _answer(refusal, send)
-
-    async def _pass(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand over what is no request; when the application's life ends, so does what the guard keeps for this loop."""
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            if kind == "lifespan":
-                await self.guard.aclose()
 
     async def _adecide(self, scope: Scope) -> Decision:
         """``_decide`` with a store on another machine, which is awaited."""

@@ -1,7 +1,7 @@
 """The command line: one command, ``crawlguard``, whose subcommands are loaded only when they are asked for.
 
 Exit codes: 0 all is well; 1 something was found (errors in a policy, a demo that did not go as it must); 2 the command itself
-was called wrongly. Every subcommand has ``--json``, whose shape carries a "version".
+was called wrongly; 130 it was stopped by Ctrl-C. Every subcommand has ``--json``, whose shape carries a "version".
 
 The analyzer, and anybody else, adds subcommands through the entry-point group ``crawlguard.commands``.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     pass
 
 
-_LATER = ("check", "explain", "robots", "update")
+_LATER = ("ban", "check", "explain", "robots", "update")
 """Commands in modules of their own, which are imported when they are asked for."""
 
 
@@ -45,6 +45,14 @@ class Commands(click.Group):
                 if plugin.name == cmd_name:
                     return plugin.load()  # type: ignore[no-any-return]
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command; one that is stopped by Ctrl-C says so in a line, and exits as a shell expects it (128 + SIGINT)."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\ncrawlguard: stopped", err=True)  # the terminal has written ^C
+            sys.exit(130)
 
 
 def _plugins() -> Iterable[Any]:

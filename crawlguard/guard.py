@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Unpack
 
+from .bans import Standing, open_bans
 from .client_ip import FORWARDING, PROXIED, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
 from .errors import CrawlGuardError, PolicyError
@@ -35,7 +36,7 @@ class Guard:
     """Decides about requests by one policy, and follows that policy's file while it runs.
 
     ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see Settings.
-    ``charges``: whether the policy counts responses, so that the doors have to tell them (``responded``).
+    ``charges``: whether the policy counts responses, so that the doors have to tell them (``responded``). ``bans``: those that stand.
     ``clock`` gives steady nanoseconds, the same for all processes that share a store. Guards with one policy, working
     directory and ``counts_as`` count together: that is how workers share. Raises PolicyError, ConfigError
     or DataError when the policy or a setting cannot be used; after that, nothing here raises.
@@ -57,6 +58,7 @@ class Guard:
         self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
         if complaint:
             own.warning(complaint)
+        self.bans = Standing(open_bans(self._store), self.once)
         self.charges = False
         self.remote = is_remote(self._store)
         self._live = self._make_live(loaded)
@@ -81,6 +83,11 @@ class Guard:
     def store(self) -> RateStore:
         """Where rates are counted."""
         return self._store
+
+    @property
+    def live(self) -> Live:
+        """All of the policy in force: for those who look into a running site (``crawlguard ban``)."""
+        return self._live
 
     @property
     def events(self) -> EventLog:
@@ -118,7 +125,9 @@ class Guard:
             if client is None:
                 client = self._client(live, view)
             now = self._clock() // 1000
-            decision = live.ruleset.evaluate(view, ua, client, live.store, now)
+            bans = self.bans
+            if bans.changes[0] == bans.quiet or (decision := bans.refusal(live, view, client, now)) is None:
+                decision = live.ruleset.evaluate(view, ua, client, live.store, now)
             if locate is not None:
                 decision = _for_view(decision, view, client, locate)
             if decision is ALLOW and not ua.agents and not live.sampling:
@@ -170,7 +179,13 @@ class Guard:
         ua = live.uas.get(raw) or live.user_agent(raw)
         client = live.clients.get(view.peer) or self._client(live, view)
         now = self._clock() // 1000
-        return live, ua, client, now, lambda rates: live.ruleset.evaluate(view, ua, client, rates, now)
+        return (
+            live,
+            ua,
+            client,
+            now,
+            lambda rates: self.bans.refusal(live, view, client, now) or live.ruleset.evaluate(view, ua, client, rates, now),
+        )
 
     def decide_for(self, view: RequestView, packed: bytes | None) -> Decision:
         """The decision on a request of a client whose packed address is known by other means; None stands for unknown.
@@ -216,8 +231,9 @@ class Guard:
         ua = live.ruleset.user_agent(view.first(b"user-agent"))
         if client is None:
             client = live.clients.get(view.peer) or self._client(live, view)
-        decision, verdicts = live.ruleset.explain(view, ua, client, live.store, self._clock() // 1000)
-        return decision, verdicts, ua, client
+        now = self._clock() // 1000
+        decision, verdicts = live.ruleset.explain(view, ua, client, live.store, now)
+        return self.bans.refusal(live, view, client, now) or decision, verdicts, ua, client
 
     def _client(self, live: Live, view: RequestView) -> Client:
         """The client of a request whose peer is not in the young generation, or does not speak for itself."""
@@ -274,6 +290,9 @@ class Guard:
                 live.events.record(decision, view, ua, client)
             return
         self.counters.add(decision)
+        holds = live.ruleset.holds.get(decision.rule or "")
+        if holds is not None:
+            self.bans.note(live, decision.rule or "", holds, view, ua, client, self._clock() // 1000)
         if live.events.active:
             live.events.record(decision, view, ua, client, disobeyed=disobeyed)
 
@@ -325,11 +344,6 @@ class Guard:
     def poll(self) -> bool | None:
         """Reload if a file of the policy has changed since it was read: None when none has, else what ``reload`` says."""
         return None if stamp(self._sources) == self._seen else self.reload()
-
-    async def aclose(self) -> None:
-        """Let go of what belongs to the running event loop."""
-        if self.remote:
-            await self._store.aclose()  # type: ignore[attr-defined]
 
     def forget_locks(self) -> None:
         """For a process that has just been forked: a thread of its parent may have held them."""

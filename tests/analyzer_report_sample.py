@@ -17,7 +17,7 @@ FEATURES = ("bare", "unreferred", "regular", "pace", "robots")
 CLIENTS: dict[str, Any] = {
     "client": pl.String, "class": pl.String, "score": pl.Float64, "agent": pl.String, "category": pl.String, "operator": pl.String,
     "identity": pl.String, "swarm": pl.String, "requests": pl.Int64, "documents": pl.Int64, "assets": pl.Int64, "bytes": pl.Int64,
-    "first": pl.Int64, "last": pl.Int64, "days": pl.Int32, "subnet": pl.String, "asn": pl.Int64, "country": pl.String, "ua": pl.String,
+    "spent": pl.Int64, "first": pl.Int64, "last": pl.Int64, "days": pl.Int32, "subnet": pl.String, "asn": pl.Int64, "country": pl.String, "ua": pl.String,
     **{name: pl.Float64 for feature in FEATURES for name in (feature, f"{feature}_points")},
 }  # fmt: skip
 """The columns of the contract that reports rest on."""
@@ -69,7 +69,15 @@ def tables(seed: int = 1, kinds: tuple[Kind, ...] = KINDS, days: int = DAYS) -> 
             rows = [_day(chance, ip, kind, day) for day in came]
             rollup += rows
             clients.append(_client(chance, ip, kind, rows))
-    schema = {"day": pl.Int32, "ip": pl.String, "requests": pl.Int64, "documents": pl.Int64, "bytes": pl.Int64, "at": pl.Int64}
+    schema = {
+        "day": pl.Int32,
+        "ip": pl.String,
+        "requests": pl.Int64,
+        "documents": pl.Int64,
+        "bytes": pl.Int64,
+        "spent": pl.Int64,
+        "at": pl.Int64,
+    }
     return pl.DataFrame(clients, CLIENTS), pl.DataFrame(rollup, schema)
 
 
@@ -78,7 +86,15 @@ def _day(chance: random.Random, ip: str, kind: Kind, day: int) -> dict[str, Any]
     requests = max(1, round(kind.a_day * weekend * chance.uniform(0.4, 1.6)))
     documents = requests // 8 + 1 if kind.name == "person" else requests
     at = (FIRST_DAY + day) * 86_400 + chance.randrange(86_000)
-    return {"day": FIRST_DAY + day, "ip": ip, "requests": requests, "documents": documents, "bytes": requests * 14_000, "at": at}
+    return {
+        "day": FIRST_DAY + day,
+        "ip": ip,
+        "requests": requests,
+        "documents": documents,
+        "bytes": requests * 14_000,
+        "spent": documents * 80_000,
+        "at": at,
+    }
 
 
 def _client(chance: random.Random, ip: str, kind: Kind, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,7 +105,7 @@ def _client(chance: random.Random, ip: str, kind: Kind, rows: list[dict[str, Any
         if machine
         else (0.0, chance.choice((0.0, 1.0, 2.0)), 0.0, 0.0, 0.0)
     )
-    total = {name: sum(row[name] for row in rows) for name in ("requests", "documents", "bytes")}
+    total = {name: sum(row[name] for row in rows) for name in ("requests", "documents", "bytes", "spent")}
     return {
         "client": ip, "class": kind.name, "score": sum(points), "agent": kind.agent, "category": kind.category, "operator": kind.operator,
         "identity": kind.identity, "swarm": kind.swarm, **total, "assets": total["requests"] - total["documents"],
@@ -128,6 +144,7 @@ def analysis(*, seed: int = 1, kinds: tuple[Kind, ...] = KINDS, days: int = DAYS
         first=int(rollup["at"].min()) if rollup.height else None,  # type: ignore[arg-type]
         last=int(rollup["at"].max()) if rollup.height else None,  # type: ignore[arg-type]
         bytes=int(clients["bytes"].sum()),
+        spent=int(clients["spent"].sum()),
     )
     return Analysis.of(clients, rollup, COMPLIANCE, totals, ACTIONS if guarded else None, threshold=4.0)
 

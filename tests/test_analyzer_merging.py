@@ -30,7 +30,10 @@ def part(number: int) -> pl.DataFrame:
         "spent": [-1, 12],
     }
     return rollup(
-        pl.DataFrame(rows).with_columns(pl.lit("").alias(n) for n in ROWS if n not in rows).cast({"status": pl.Int16, "spent": pl.Int32}).select(*ROWS)
+        pl.DataFrame(rows)
+        .with_columns(pl.lit("").alias(n) for n in ROWS if n not in rows)
+        .cast({"status": pl.Int16, "spent": pl.Int32})
+        .select(*ROWS)
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from crawlguard_analyzer.agents import Registry
 from crawlguard_analyzer.propose import Proposal, Proposals, propose
 from crawlguard_analyzer.propose.load import load_of
 from crawlguard_analyzer.propose.rates import limits, paces, round_up
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crawlguard import catalogue
 from crawlguard.guard import Guard
 from crawlguard.loader import load_policy, parse_policy
 from crawlguard.policy.model import Policy
@@ -302,6 +304,33 @@ def test_a_network_operator_is_one_rule_with_its_database(live: Policy) -> None:
     assert one.when == {"asn": [13335]}
     assert one.evidence.clients == 40
     assert any("data: {asn: FILE.mmdb}" in note for note in one.notes)
+
+
+def test_an_exit_that_many_people_share_is_never_proposed_by_its_place(live: Policy) -> None:
+    """A relay, a VPN or a company's proxy, whoever was seen coming out of it: not as a system, nor as a subnet, an address or a swarm."""
+    with_asn = replace(live, asn=str(SHARED / "mmdb" / "asn.mmdb"))
+    seen = Registry(with_asn, catalogue.networks(), with_asn.asn).addresses(pl.Series([f"104.16.{n}.7" for n in range(8)]))
+    assert (seen["asn"].unique().to_list(), seen["exit"].all()) == ([13335], True)  # cloudflare-exits in rules/networks
+    out = [
+        client(f"104.16.{net}.{n}", kind, 600, asn=13335, swarm="104.16.0.0/16" if kind == "swarm" else None)
+        for net, kind in enumerate(("crawler", "swarm") * 4)
+        for n in range(1, 9)
+    ]
+    beside = [client(f"104.15.{net}.{n}", "crawler", 600, asn=64496) for net in range(248, 256) for n in range(1, 5)]
+    rows = table([*people(150), *out, *beside])
+    exits = rows.with_columns(exit=pl.col("client").str.starts_with("104.16.").cast(pl.Float64))
+    places = {
+        str(place) for one in propose(rows, with_asn, today=TODAY).proposals for key in ("ip", "asn") for place in one.when.get(key, [])
+    }
+    assert "13335" in places or any(place.startswith("104.16.") for place in places)
+    found = propose(exits, with_asn, today=TODAY).proposals
+    assert found
+    for one in found:
+        assert one.when.get("asn") != [13335]
+        assert not any(place.startswith("104.16.") for place in one.when.get("ip", []))
+    assert not any(
+        ip.startswith("104.16.") for clients in hit([one for one in found if "asn" not in one.when], exits).values() for ip in clients
+    )
 
 
 def test_an_empty_log_proposes_nothing(live: Policy) -> None:

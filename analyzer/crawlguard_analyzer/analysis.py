@@ -26,7 +26,8 @@ MOST_TEXT = 512
 class Totals:
     """What was read. ``lines`` = ``rows`` + all of ``unparsed`` (lines by reason). ``formats``: what each log was taken for, in words.
 
-    ``first``, ``last``: seconds since 1970, UTC, None when there is no row. ``bytes``: those of the answers.
+    ``first``, ``last``: seconds since 1970, UTC, None when there is no row. ``bytes``: those of the answers. ``spent``: microseconds that
+    the server took for them, 0 where the log does not say.
     """
 
     lines: int = 0
@@ -36,11 +37,13 @@ class Totals:
     first: int | None = None
     last: int | None = None
     bytes: int = 0
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """The tables; all sorted by requests, most first, but for ``days``, ``trends`` and ``curve``, which go by their day or threshold.
+    """The tables; all sorted by requests, most first, but for ``days``, ``trends`` and ``curve``, which go by their day or threshold. Where there is
+    ``bytes``, ``spent`` follows: microseconds that the server took, 0 where the log does not say.
 
     - ``clients``: one row per client, see ``clients``.
     - ``days``: day (Date, UTC), class, requests, documents, bytes, clients; the last MOST_DAYS days.
@@ -156,6 +159,7 @@ class Analysis:
                 "first": _iso(totals.first),
                 "last": _iso(totals.last),
                 "bytes": totals.bytes,
+                "spent": totals.spent,
                 "clients": self.clients.height,
             },
             "threshold": self.threshold,

@@ -86,11 +86,11 @@ def analyse(
     collectors = (Clients(traps(trap, forbids)), audit, Actions())
     positions: dict[str, Any] = {}
     form = Form(log_format or "", client_field)
+    if cluster and (state or nginx_conf or rejects):
+        raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:
-            if kept or nginx_conf or rejects:
-                raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
             with shards_line(quiet) as progress:
                 found = count_all(logs, collectors, form=form, address=cluster, progress=progress)
         else:
@@ -132,6 +132,7 @@ def _totals(found: Counted, rollup: pl.DataFrame, merged: bool) -> Totals:
         first=cast("int | None", rollup["first"].min()),
         last=cast("int | None", rollup["last"].max()),
         bytes=int(rollup["bytes"].sum()),
+        spent=int(rollup["spent"].sum()),
     )
 
 

@@ -48,6 +48,9 @@ def analyze(
 
     A LOG is a file (compressed or not), a pattern, a directory, a URL (https, s3, gs) or - for stdin.
 
+    Traps, which tell a machine, are the paths of --trap, what robots.txt forbids everybody (see --robots) unless likely people ask for it
+    too, and well-known probes such as /.env that the site answers with 403 or 404 and never with 200.
+
     Exit codes: 0 done; 1 a log, the state or a file cannot be used; 2 called wrongly.
     """
     if not (logs or nginx_conf or options["merged"] or options["state"]):

@@ -49,7 +49,8 @@ def report(
 ) -> None:
     """Show what the logs have told: who takes how much of the load, and what to do about it.
 
-    Prints to the terminal, unless files are asked for.
+    Prints to the terminal, unless files are asked for. How long the server took is told where the log says it: log
+    $upstream_response_time or $request_time (nginx) or %D (Apache), and name that format with --format.
 
     Exit codes: 0 the report is made; 1 the logs, the state or a file cannot be used; 2 called wrongly.
     """

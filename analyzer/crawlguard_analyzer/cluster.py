@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,7 +179,9 @@ def _client(address: str) -> Iterator[Client]:
         asyncio.run(asyncio.wait_for(_hello(place), TIMEOUT))
         client = dask.Client(place, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
-        words = " ".join(str(error).split())[:300] or f"it says nothing for {TIMEOUT} s"
+        words = " ".join(str(error).split())[:300]
+        if not words or "imed out" in words:
+            words = _silence(parsed["place"])
         raise ConfigError(
             f"{address}: no scheduler answers ({words}); see whether `dask scheduler` runs there and the port is open"
         ) from None
@@ -188,6 +191,16 @@ def _client(address: str) -> Iterator[Client]:
         except TimeoutError:
             raise ConfigError(f"{address}: the scheduler has no workers; start some: dask worker HOST:PORT") from None
         yield client
+
+
+def _silence(place: str) -> str:
+    """Why nothing was heard of a scheduler for TIMEOUT: a refused connection is tried again until then, as it may be just starting."""
+    host, _, port = place.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+            return f"something listens there and says nothing for {TIMEOUT} s"
+    except OSError as error:
+        return str(error.strerror or error).lower()
 
 
 def _same_everywhere(client: Client) -> None:

@@ -5,6 +5,7 @@ The package is installed with the middleware, polars only with the extra ``analy
 
 from __future__ import annotations
 
+import signal
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -29,6 +30,8 @@ class Lazy(click.Command):
         if find_spec("polars") is None:
             raise ConfigError(f"crawlguard {self.name} needs polars: pip install 'crawlguard[analyze]'")
         module = import_module(f".cli_{self.name}", __package__)
+        if hasattr(signal, "siginterrupt"):  # polars asks for system calls to go on after Ctrl-C: a silent pipe would be read for ever
+            signal.siginterrupt(signal.SIGINT, True)
         real: click.Command = getattr(module, self.name or "")
         return real.make_context(info_name, args, parent, **extra)
 

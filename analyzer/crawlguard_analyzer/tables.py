@@ -28,13 +28,13 @@ BY_CONDUCT = ("person", "unknown", "crawler", "swarm")
 
 _CALENDAR = (0, 2_932_896)
 """Days since 1970 that have a date with four digits: a broken clock writes others."""
-LOAD = ("requests", "documents", "bytes")
+LOAD = ("requests", "documents", "bytes", "spent")
 """What a site spends on a client."""
 _POINTS = "_points"
 
 
 def daily(clients: pl.DataFrame, rollup: pl.DataFrame) -> pl.DataFrame:
-    """The rollup's days and addresses with what each client is: day (Date), client, requests, documents, bytes, class, agent, swarm."""
+    """The rollup's days and addresses with what each client is: day (Date), client, LOAD, class, agent, swarm."""
     known = clients.select("client", "class", "agent", "swarm")
     dated = rollup.filter(pl.col("day").is_between(*_CALENDAR))
     return dated.select(pl.col("day").cast(pl.Int32).cast(pl.Date), pl.col("ip").alias("client"), *LOAD).join(known, on="client")

@@ -67,6 +67,7 @@ def command(
     from ..guard import Guard
     from ..request import RequestView
     from ..signals.headers import fingerprint
+    from .ban import of_client
 
     guard = Guard(policy or default_policy(), store="memory", log="off", watch=False)
     if ua is not None:
@@ -79,6 +80,7 @@ def command(
     forwarded = any(name in FORWARDING or name == guard.policy.client_ip.header.lower().encode() for name, _ in headers)
     decision, verdicts, facts, client = guard.explain(view, guard.client_facts(ip) if not forwarded else None)
     told = _facts(guard, view, facts, client, fingerprint(view))
+    bans = of_client(policy or default_policy(), client.packed) if client.packed else []
     if as_json:
         rules = [{"rule": v.rule, "verdict": v.verdict, "action": v.action, "shadow": v.shadow, "note": v.note} for v in verdicts]
         plain = decision.as_dict()
@@ -90,9 +92,16 @@ def command(
                 "decision": plain,
                 "facts": told,
                 "rules": rules,
+                "bans": bans,
             }
         )
         return
+    if bans:
+        from .ban import show
+
+        click.echo(f"{click.style('KEPT OUT', fg='red', bold=True)} of the running site now, whatever follows:")
+        show(bans)
+        click.echo()
     _show_decision(decision, told, verdicts)
 
 

@@ -23,6 +23,7 @@ from .terms import (
     UNKNOWN_ASN,
     UNKNOWN_COUNTRY,
     Dynamic,
+    Hold,
     Negated,
     Static,
     Term,
@@ -52,6 +53,7 @@ class _Compiler:
         self.rates: Counter[tuple[str, ...]] = Counter()
         self.watches: list[Test] = []
         self.settlers: list[Test] = []
+        self.holds: dict[str, tuple[Hold, ...]] = {}
 
     def ruleset(self) -> Ruleset:
         rules = tuple(self._rule(rule) for rule in self.policy.rules)
@@ -69,6 +71,7 @@ class _Compiler:
             networks=self.networks,
             watches=tuple(self.watches),
             settlers=tuple(self.settlers),
+            holds=self.holds,
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
@@ -192,6 +195,8 @@ class _Compiler:
             self.watches.append(found.watch)
         if found.responses:
             self.needs.add("response")
+        if found.hold is not None:
+            self.holds[rule] = (*self.holds.get(rule, ()), found.hold)
         return found.term
 
     def _swarm(self, when: SwarmIs, rule: str) -> Dynamic:

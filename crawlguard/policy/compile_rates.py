@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..request import RequestView
 from ..signals import penalty
 from ..signals.conduct import DOCUMENT, ROBOTS, Conduct, kind_of
-from ..signals.headers import fingerprint
-from ..signals.rate import Window, mix
-from ..signals.shape import ANY, Limits, judge
+from ..signals.headers import fingerprint_key
+from ..signals.rate import Window, mix, mix2
+from ..signals.shape import ANY, EVIDENCE, Limits, judge
 from .check import window_key
 from .rates import RESPONSES, Bound, RateOver, Shape, WindowIs
 from .ruleset import Client, UaFacts
-from .terms import COUNTS, Charge, Counts, Dynamic, Rates, Test, Verdict
+from .terms import COUNTS, Charge, Counts, Dynamic, Hold, Rates, Test, Verdict
 
 SIGNATURE = "counts of a signature"
 """What a signature reads, for those who judge logs."""
@@ -34,11 +34,12 @@ def constant(*parts: object) -> int:
 
 
 class Compiled(NamedTuple):
-    """A rate's term; what it does when its key fetches /robots.txt; and whether it wants to hear of responses."""
+    """A rate's term; what it does when its key fetches /robots.txt; whether it wants to hear of responses; and whom it keeps out."""
 
     term: Dynamic
     watch: Test | None = None
     responses: bool = False
+    hold: Hold | None = None
 
 
 def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tuple[str, ...]]) -> Compiled:
@@ -51,11 +52,14 @@ def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tupl
     terms = when.block_for or ((hold,) if hold else ())
     if when.shape is None and len(terms) < 2 and PLAIN_KEYS.issuperset(when.per) and all(w.what == "requests" for w in when.windows):
         windows = tuple((salt, Window.of(w.requests, w.within)) for salt, w in zip(salts, when.windows, strict=True))
-        return Compiled(_plain(when.per, windows, terms[0] if terms else 0))
+        words = tuple((salt, w.interval, w.tolerance, terms[0]) for salt, w in windows) if terms else ()
+        return Compiled(
+            _plain(when.per, windows, terms[0] if terms else 0), hold=Hold(when.per, key_reader(when.per), words) if words else None
+        )
     signature = _Signature(when, salts, terms)
     responses = any(w.what in RESPONSES for w in when.windows)
     watch = signature.fetched if when.shape is not None and when.shape.robots_fetched is not None else None
-    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses)
+    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses, signature.hold(when.per) if terms else None)
 
 
 # ---- keys
@@ -76,18 +80,13 @@ def _key_of(per: tuple[str, ...]) -> KeyOf:
     return several
 
 
-@lru_cache(maxsize=4096)
-def _fingerprint_key(digits: str) -> int:
-    return int(digits, 16)
-
-
 _KEYS: dict[str, KeyOf] = {
     "ip": lambda view, ua, client: client.ip_key,
     "subnet": lambda view, ua, client: client.subnet_key,
     "asn": lambda view, ua, client: mix((1, client.asn)) if client.asn else 0,
     "country": lambda view, ua, client: mix((2, int.from_bytes(client.country.encode(), "big"))) if client.country else 0,
     "agent": lambda view, ua, client: ua.key,
-    "fingerprint": lambda view, ua, client: _fingerprint_key(fingerprint(view)),
+    "fingerprint": lambda view, ua, client: fingerprint_key(view),
     "global": lambda view, ua, client: 1,
 }
 
@@ -97,16 +96,57 @@ def family(path: str) -> str:
     return path[: path.find("/", 1) + 1] or "/"
 
 
-def key_reader(per: tuple[str, ...]) -> Callable[[RequestView, UaFacts, Client, Rates], int]:
+FAMILIES, LONG = 1024, 64
+"""Families of paths whose hashes are remembered, and the characters of the longest that is: 300 KiB for each rule at most."""
+
+
+def _family_marks() -> Callable[[str, Callable[[str], int]], int]:
+    """The store's hash of a path's family, remembered: a site has few, and each request asks for one."""
+    held: tuple[object, dict[str, int]] = None, {}
+
+    def mark_of(path: str, mark: Callable[[str], int]) -> int:
+        nonlocal held
+        name = family(path)
+        whose, known = held
+        if whose is not mark:  # another store, another secret
+            known = {}
+            held = mark, known
+        number = known.get(name)
+        if number is None:
+            number = mark(name)
+            if len(name) <= LONG:
+                if len(known) >= FAMILIES:
+                    known.clear()
+                known[name] = number
+        return number
+
+    return mark_of
+
+
+KeyReader = Callable[[RequestView, UaFacts, Client, Rates], int]
+
+
+def key_reader(per: tuple[str, ...]) -> KeyReader:
     """Like the keys of plain limits, but of families of paths too, which the store's own hash keeps apart."""
-    parts = tuple(None if part == "path" else _KEYS[part] for part in per)
+    parts, mark_of = tuple(None if part == "path" else _KEYS[part] for part in per), _family_marks()
+    if per == ("fingerprint",):
+        return lambda view, ua, client, rates: fingerprint_key(view)
+    if per == ("path",):
+        return lambda view, ua, client, rates: mark_of(view.path, rates.mark)
     if len(parts) == 1 and parts[0] is not None:
         only = parts[0]
         return lambda view, ua, client, rates: only(view, ua, client)
+    if per == ("ip", "path"):  # the usual one of those that mix
+
+        def by_address_and_family(view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
+            key = client.ip_key
+            return mix2(key, mark_of(view.path, rates.mark)) if key else 0
+
+        return by_address_and_family
 
     def key(view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
-        keys = [part(view, ua, client) if part else rates.mark(family(view.path)) for part in parts]
-        return (keys[0] if len(keys) == 1 else mix(keys)) if all(keys) else 0
+        keys = [part(view, ua, client) if part else mark_of(view.path, rates.mark) for part in parts]
+        return mix(keys) if all(keys) else 0
 
     return key
 
@@ -114,6 +154,8 @@ def key_reader(per: tuple[str, ...]) -> Callable[[RequestView, UaFacts, Client, 
 # ---- limits on requests
 
 _BY_ADDRESS, _BY_SUBNET = _KEYS["ip"], _KEYS["subnet"]
+_PLACES: dict[tuple[str, ...], int] = {("ip",): Client._fields.index("ip_key"), ("subnet",): Client._fields.index("subnet_key")}
+"""Keys that lie ready in a Client."""
 
 
 def _plain(per: tuple[str, ...], windows: tuple[tuple[int, Window], ...], hold: int) -> Dynamic:
@@ -171,7 +213,7 @@ class _Signature:
     """Everything else: each part is prepared once, and ``verdict`` runs those that are there."""
 
     def __init__(self, when: RateOver, salts: list[int], terms: tuple[int, ...]) -> None:
-        self.terms = terms
+        self.per, self.terms = when.per, terms
         self.key = key_reader(when.per)
         named = tuple(zip(salts, when.windows, strict=True))
         self.words = tuple(
@@ -190,24 +232,54 @@ class _Signature:
         )
         self.shape = _shape_test(when.shape) if when.shape else None
 
+    def hold(self, per: tuple[str, ...]) -> Hold:
+        """Where it keeps keys out; what it has counted would have them out again at once."""
+        counts = (*(w[0] for w in self.words), *(c[0] for c in self.charges), *(p[0] for p in self.profiles))
+        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), counts, self.penalty)
+
     def test(self) -> Test:
-        """What is asked of each request: with one word and nothing else, that word."""
-        if len(self.words) == 1 and not (self.profiles or self.charges or self.terms):
-            return self._word(*self.words[0])
+        """What is asked of each request: with one word or one profile and nothing else, that alone."""
+        if not (self.charges or self.terms):
+            if len(self.words) == 1 and not self.profiles:
+                return self._word(*self.words[0])
+            if len(self.profiles) == 1 and not self.words:
+                return self._profile(*self.profiles[0])
         return self.verdict
 
     def _word(self, salt: int, documents: bool, window: Window) -> Test:
         key_of, interval, tolerance = self.key, window.interval, window.tolerance
+        place = _PLACES.get(self.per, 0)
 
         def word(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-            key = key_of(view, ua, client, rates)
+            key: Any = client[place] if place else key_of(view, ua, client, rates)
             if not key:
                 return None
-            if documents and kind_of(view.path) != DOCUMENT:
+            if documents and "." in view.path and kind_of(view.path) != DOCUMENT:
                 return False
             return rates.hit(key ^ salt, now, interval, tolerance, 0)
 
         return word
+
+    def _profile(self, salt: int, within: int, limit: int | None, *_: bool) -> Test:
+        key_of, shape, most = self.key, self.shape, limit or 0  # there is one: no words, so distinct paths are what is limited
+        place = _PLACES.get(self.per, 0)
+
+        def profile(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+            key: Any = client[place] if place else key_of(view, ua, client, rates)
+            if not key:
+                return None
+            path = view.path
+            if "." in path and (kind := kind_of(path)) != DOCUMENT:
+                found = rates.conduct(key ^ salt, now, within, kind, 0, False, most)
+            else:
+                found = rates.conduct(key ^ salt, now, within, DOCUMENT, rates.mark(path), False, most)
+                if found.distinct > most:
+                    shown = shape is None or shape(found)
+                    return found.left if shown else shown
+            # No limit is over, so of the shape no more is asked than whether it can be judged.
+            return None if shape is not None and found.documents < EVIDENCE else False
+
+        return profile
 
     def verdict(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Unknown without a key or with too little evidence of a shape; else the longest wait of all limits that are over."""
@@ -223,7 +295,7 @@ class _Signature:
         wait, shape = 0, True if self.shape is None else None
         for salt, within, limit, paths, shapes in self.profiles:
             mark = rates.mark(view.path) if paths and kind == DOCUMENT else 0
-            found = rates.conduct(key ^ salt, now, within, kind, mark)
+            found = rates.conduct(key ^ salt, now, within, kind, mark, False, 0 if shapes else limit or 0)
             if limit is not None and found.distinct > limit and kind == DOCUMENT:
                 wait = max(wait, found.left)
             if shapes and self.shape is not None:

@@ -8,7 +8,7 @@ from ..signals.swarm import strikes
 from .compile_rates import SIGNATURE, constant, key_reader
 from .ruleset import Client, UaFacts
 from .swarms import SwarmIs
-from .terms import COUNTS, Dynamic, Rates, Verdict
+from .terms import COUNTS, Dynamic, Rates, Test, Verdict
 
 
 class SwarmTest:
@@ -20,23 +20,27 @@ class SwarmTest:
 
     def term(self) -> Dynamic:
         """The condition as it is evaluated."""
-        return Dynamic(self.verdict, SIGNATURE, COUNTS)
+        return Dynamic(self._test(), SIGNATURE, COUNTS)
 
     def settle(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Note who loads an asset. Decides nothing."""
-        if kind_of(view.path) == ASSET:
+        if "." in view.path and kind_of(view.path) == ASSET:
             key = self._key_of(view, ua, client, rates)
             if key and client.ip_key:
-                rates.swarm(key ^ self._salt, client.ip_key, now, self._within, ASSET, 0)
+                rates.swarm(key ^ self._salt, client.ip_key, now, self._within, ASSET, 0, False, self._clients, self._times)
         return None
 
-    def verdict(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
-        """Unknown for an unknown client, and where nobody has been seen to load assets; else the wait of a member who is struck."""
-        if kind_of(view.path) != DOCUMENT:
-            return False
-        key, member = self._key_of(view, ua, client, rates), client.ip_key
-        if not key or not member:
-            return None
-        return strikes(
-            rates.swarm(key ^ self._salt, member, now, self._within, DOCUMENT, rates.mark(view.path)), self._clients, self._times
-        )
+    def _test(self) -> Test:
+        key_of, salt, within, clients, times = self._key_of, self._salt, self._within, self._clients, self._times
+
+        def swarm(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+            """Unknown for an unknown client, and where nobody has been seen to load assets; else the wait of a member who is struck."""
+            path, member = view.path, client.ip_key
+            if "." in path and kind_of(path) != DOCUMENT:
+                return False
+            key = key_of(view, ua, client, rates)
+            if not key or not member:
+                return None
+            return strikes(rates.swarm(key ^ salt, member, now, within, DOCUMENT, rates.mark(path), False, clients, times), clients, times)
+
+        return swarm

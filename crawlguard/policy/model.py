@@ -74,15 +74,14 @@ class ClientIp(NamedTuple):
 class Store(NamedTuple):
     """Where rates are counted. ``size`` in bytes, for ``shared``.
 
-    ``url``: a store on another machine, see ``store.address``; ``kind`` is then the local one that counts while it is away. ``password_env``: the
-    environment variable that holds its password. ``site``: under which name hosts count together, by default the policy's.
+    ``url``: servers that many hosts count on, see ``policy.urls``; ``kind`` is then the local one that counts while they are away.
+    ``site``: the name under which hosts count together, by default that of the policy's file.
     """
 
     kind: str = "shared"
     path: str | None = None
     size: int = 16 << 20
     url: str = ""
-    password_env: str = ""
     site: str = ""
 
 

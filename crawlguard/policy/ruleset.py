@@ -18,7 +18,7 @@ from ..signals.rate import US
 from ..signals.swarm import Swarm
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
 from .model import AUTO, RETRY_WITHOUT_RATE
-from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Rates, Term, Test, Verdict, specialise
+from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Hold, Rates, Term, Test, Verdict, specialise
 
 POLICY_FILES = frozenset(
     ("/robots.txt", "/ai.txt", "/license.xml", "/.well-known/tdmrep.json", "/.well-known/rsl.xml", "/.well-known/security.txt"),
@@ -120,7 +120,7 @@ class Ruleset:
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
     ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
     counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt,
-    and ``settlers`` see every request before the rules do.
+    and ``settlers`` see every request before the rules do. ``holds`` says by rule whom its rates keep out, and where.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -137,6 +137,7 @@ class Ruleset:
     files: Mapping[str, Decision] = field(default_factory=lambda: dict.fromkeys(POLICY_FILES, FILE_SERVED))
     watches: tuple[Test, ...] = ()
     settlers: tuple[Test, ...] = ()
+    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
@@ -248,11 +249,13 @@ class _Peeking:
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         return self._rates.peek(key, now, interval, tolerance, hold)
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
-        return self._rates.conduct(key, now, within, kind, mark, True)
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
+        return self._rates.conduct(key, now, within, kind, mark, True, limit)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
-        return self._rates.swarm(key, member, now, within, kind, mark, True)
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
+        return self._rates.swarm(key, member, now, within, kind, mark, True, clients, times)
 
     def mark(self, text: str) -> int:
         return self._rates.mark(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .actions import ThenType
-from .address import read_address
 from .conditions import All, HeaderName, When
 from .documents import ROBOTS, SERVE
 from .entries import AGENT, NETWORK, Listing
@@ -13,6 +12,7 @@ from .model import ClientIp, Log, Rule, Store
 from .nodes import Node
 from .problems import problem
 from .types import INVALID, Choice, Cidr, Field, FileName, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
+from .urls import SHAPE, parse_url
 
 RULE = Record(
     "a rule",
@@ -48,11 +48,10 @@ class _StoreUrl(Text):
     def read(self, node: Node, report: Report) -> Any:
         text = Text.read(self, node, report)
         if isinstance(text, str):
-            try:
-                read_address(text)
-            except ValueError as error:
-                message, _, advice = str(error).partition("; ")
-                report(problem("CG040", node.place, message, advice or "write for example valkey://127.0.0.1:6379/0"))
+            found = parse_url(text)
+            if isinstance(found, str):
+                what, _, cure = found.partition("; ")
+                report(problem("CG040", node.place, f"the store's URL cannot be used: {what}", cure or SHAPE))
                 return INVALID
         return text
 
@@ -117,9 +116,8 @@ POLICY: dict[str, Field] = {
                 "path": Field(FileName("a file name", 500), "Where the shared table lies."),
                 "size": Field(Integer(65_536, 1 << 32), "Bytes of the shared table."),
                 "url": Field(
-                    _STORE_URL, "A Valkey or Redis that many hosts count in: valkey://HOST:6379/0. kind is then the one that counts while it is away."
+                    _STORE_URL, "Valkey or Redis, on which many hosts count: valkey://HOST:6379/0. kind is then the one that counts while it is away."
                 ),
-                "password_env": Field(Name(), "The environment variable that holds its password."),
                 "site": Field(Name(), "The name under which hosts count together; by default that of the policy's file."),
             },
             lambda place, **kw: Store(**kw),

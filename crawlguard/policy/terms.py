@@ -30,8 +30,10 @@ class Rates(Protocol):
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct: ...
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm: ...
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct: ...
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm: ...
     def mark(self, text: str) -> int: ...
 
 
@@ -59,6 +61,21 @@ class Counts(NamedTuple):
     per: tuple[str, ...]
     windows: tuple[tuple[int, Window], ...]
     hold: int
+
+
+class Hold(NamedTuple):
+    """Where a rate that keeps its keys out for a time (``block_for``) has them: what lists and lifts bans reads this.
+
+    A request's ``key`` is of the parts ``per``. ``words`` are those that may be held: the salt that each puts on the key, and what to
+    ``peek`` it with (interval, tolerance, hold). ``counts``: the salts of all that it counts. ``offences``: the salt of the word whose
+    key's offences are remembered, 0 where terms do not grow.
+    """
+
+    per: tuple[str, ...]
+    key: Callable[[RequestView, UaFacts, Client, Rates], int]
+    words: tuple[tuple[int, int, int, int], ...]
+    counts: tuple[int, ...] = ()
+    offences: int = 0
 
 
 class Charge(NamedTuple):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any, Final
 
-from ..request import RequestView
+from ..request import EnvironView, RequestView
+
+NAMES: Final = (b"user-agent", b"accept-language", b"accept-encoding")
+"""What a fingerprint is made of."""
+CUT: Final = 512
+"""Bytes of each that count."""
+GENERATION: Final = 2048
+"""Fingerprints in a generation of the cache; two are kept, of headers of CUT bytes together at most: 4 MiB, whoever comes."""
+
+_WANTED = frozenset(NAMES)
+_ENVIRON = ("HTTP_USER_AGENT", "HTTP_ACCEPT_LANGUAGE", "HTTP_ACCEPT_ENCODING")
 
 
 def fingerprint(view: RequestView) -> str:
@@ -13,11 +24,51 @@ def fingerprint(view: RequestView) -> str:
 
     Each part is cut at 512 bytes and absent differs from empty, so that no two different triples run into each other.
     """
-    ua, language, encoding = view.first(b"user-agent"), view.first(b"accept-language"), view.first(b"accept-encoding")
-    return _digest(ua and ua[:512], language and language[:512], encoding and encoding[:512])
+    return f"{fingerprint_key(view):016x}"
 
 
-@lru_cache(maxsize=4096)  # of cut values only: at most 6 MiB, whoever comes
-def _digest(*parts: bytes | None) -> str:
-    packed = b"".join(b"\0" if p is None else b"\1%d:" % len(p) + p for p in parts)
-    return blake2b(packed, digest_size=8).hexdigest()
+def fingerprint_key(view: RequestView) -> int:
+    """The same as a number."""
+    if type(view) is EnvironView:
+        return _KNOWN.of_environ(view, view.environ)
+    return _KNOWN.of_pairs(tuple([pair for pair in view.headers if pair[0] in _WANTED]))  # one pass for all three
+
+
+class _Known:
+    """Two generations of fingerprints by what they were made of, as it was sent: strangers push out each other."""
+
+    def __init__(self) -> None:
+        self._young: dict[object, int] = {}
+        self._old: dict[object, int] = {}
+
+    def of_pairs(self, sent: tuple[tuple[bytes, bytes], ...]) -> int:
+        try:
+            number = self._young.get(sent)
+        except TypeError:  # pairs that are lists
+            return self.of_pairs(tuple((bytes(name), bytes(value)) for name, value in sent))
+        if number is None:
+            first = dict(reversed(sent))
+            number = self._made(sent, tuple(first.get(name) for name in NAMES), sum(len(value) for _, value in sent))
+        return number
+
+    def of_environ(self, view: EnvironView, environ: Mapping[str, Any]) -> int:
+        sent = tuple([environ.get(name) for name in _ENVIRON])
+        number = self._young.get(sent)
+        if number is None:
+            number = self._made(sent, tuple(view.first(name) for name in NAMES), sum(len(value or "") for value in sent))
+        return number
+
+    def _made(self, sent: object, parts: tuple[bytes | None, ...], size: int) -> int:
+        number = self._old.get(sent)
+        if number is None:
+            cut = [part and part[:CUT] for part in parts]
+            packed = b"".join(b"\0" if part is None else b"\1%d:" % len(part) + part for part in cut)
+            number = int.from_bytes(blake2b(packed, digest_size=8).digest())
+        if size <= CUT:
+            if len(self._young) >= GENERATION:
+                self._old, self._young = self._young, {}
+            self._young[sent] = number
+        return number
+
+
+_KNOWN = _Known()

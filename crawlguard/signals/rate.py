@@ -19,6 +19,7 @@ SUBNET_V4, SUBNET_V6 = 3, 6
 an IPv6 /64 (RFC 6177: the least that one customer gets)."""
 
 _MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
 _THREE = Struct("<3Q")
 
 
@@ -44,6 +45,17 @@ def gcra(tat: int, now: int, window: Window) -> tuple[int, int]:
     return (due, 0) if wait <= 0 else (tat, wait)
 
 
+LONG = 2048
+"""Characters of a text that count."""
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return text.encode("utf-8", "surrogatepass")
+
+
 class Keyer:
     """Keyed 64-bit hashes of what is counted, so that nobody outside can choose keys that collide.
 
@@ -58,11 +70,11 @@ class Keyer:
         self._last: tuple[str | None, int] = None, 0
 
     def text(self, text: str) -> int:
-        """The key of a path or another text, of which the first 2,048 characters count. Never 0."""
+        """The key of a path or another text, of which the first LONG characters count. Never 0."""
         last, key = self._last
         if text is not last:  # the rules of a policy ask one after another about one request
             state = self._texts.copy()
-            state.update(text[:2048].encode("utf-8", "surrogatepass"))
+            state.update(_encoded(text if len(text) <= LONG else text[:LONG]))
             key = int.from_bytes(state.digest(), "little") or 1
             self._last = text, key
         return key
@@ -89,5 +101,10 @@ def mix(parts: Sequence[int]) -> int:
     """One key of several: order matters, so (ip, agent) never meets (agent, ip)."""
     key = 0
     for part in parts:
-        key = (key * 0x9E3779B97F4A7C15 + part) & _MASK  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
+        key = (key * _GOLDEN + part) & _MASK
     return key
+
+
+def mix2(first: int, second: int) -> int:
+    """``mix`` of two 64-bit numbers."""
+    return (first * _GOLDEN + second) & _MASK

@@ -47,6 +47,11 @@ class Swarm(NamedTuple):
     known: bool
 
 
+CALM: Final = Swarm(0, 0, 0, 0, 0, 0, EVIDENCE, False, False, False)
+UNSETTLED: Final = CALM._replace(settled=0)
+"""What a store may say of a group that has fewer clients than the caller takes for a swarm: nothing else of it matters then."""
+
+
 def learnt(usual: int, ones: int, ended: int, now: int, within: int) -> int:
     """The usual number of clients (in 256ths) after a window with ``ones`` bits set that ended at ``ended``, and the empty ones since."""
     clients = estimate(ones) << 8
@@ -59,8 +64,7 @@ def strikes(swarm: Swarm, clients: int, times: int) -> int | None:
     """0 for a member who is let through, else the wait in us; None where nobody is known to load assets. To be asked about documents only."""
     if swarm.settled < EVIDENCE:
         return None
-    hot = swarm.clients >= max(clients, times * swarm.usual) and swarm.distinct > DISTINCT * swarm.documents
-    if not hot or swarm.resident:
+    if swarm.clients < clients or swarm.resident or swarm.clients < times * swarm.usual or swarm.distinct <= DISTINCT * swarm.documents:
         return 0
     if swarm.known and not swarm.seen and swarm.residents * MIXED >= swarm.clients:
         return 0

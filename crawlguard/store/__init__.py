@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..paths import private_dir
 from ..policy.model import Store
 from ..signals.conduct import Conduct
@@ -36,18 +35,23 @@ class RateStore(Protocol):
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """What ``hit`` would return, without counting; without hold a held key counts as fresh."""
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request into the key's profile of the running window, and return the profile with it.
 
         The window of ``within`` us begins with the key's first request and is then forgotten as a whole. ``kind``: DOCUMENT, ASSET or ROBOTS. ``mark``: the
         keyed hash of a document's path (``mark``), 0 not to count it as a distinct path. ``dry``: the same answer, counting nothing.
+        ``limit`` > 0: no more is asked than whether ``distinct`` is above it, and while it is not, only ``documents``, ``distinct`` and ``left``
+        need be true of the answer.
         """
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """Count one request of a member (its key) into its group (``key``) and return the group with it, and what is known of the member.
 
         ``within``, ``kind``, ``mark`` and ``dry`` as for ``conduct``. A member who asks for an ASSET becomes a resident, on the whole host and for long, and is
-        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``.
+        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``. ``clients`` > 0 and ``times``:
+        no more is asked than whom they make ``strikes`` strike, and while the group has fewer clients a store may say CALM or UNSETTLED.
         """
 
     def mark(self, text: str) -> int:
@@ -64,12 +68,12 @@ def open_store(spec: Store, identity: str) -> tuple[RateStore, str]:
     read-only or full disk) is replaced by a store in memory: the site stays up, each worker counting alone.
     """
     if spec.url:
-        local, complaint = open_store(spec._replace(url="", password_env=""), identity)
+        local, complaint = open_store(spec._replace(url=""), identity)
         return _remote(spec, local, identity), complaint
     if spec.kind == "memory":
         return MemoryStore(), ""
     try:
-        return SharedStore(spec.path or _default_path(identity), spec.size), ""
+        return SharedStore(shared_path(spec, identity), spec.size), ""
     except (OSError, DataError) as error:
         return MemoryStore(), f"rates are counted by each process alone: {error}"
 
@@ -80,26 +84,18 @@ def is_remote(store: RateStore) -> bool:
 
 
 def _remote(spec: Store, local: RateStore, identity: str) -> RateStore:
-    """The store on another machine. Its keys carry the name of the policy's file: hosts keep the same policy, but not always in the same place."""
-    from ..policy.address import read_address
-    from .links import open_link
+    """The store of many hosts. Its keys carry the name of the policy's file: hosts keep the same policy, but not always in the same place."""
     from .remote import RemoteStore
 
-    try:
-        address = read_address(spec.url)
-    except ValueError as error:
-        raise ConfigError(f"store: {error}") from None
-    if spec.password_env:
-        password = os.environ.get(spec.password_env)
-        if not password:
-            raise ConfigError(f"store: the environment has no {spec.password_env}, which password_env names")
-        address = address._replace(password=password)
     name, _, counts_as = identity.split("\0", 2)
     site = spec.site or blake2b(f"{Path(name).name}\0{counts_as}".encode("utf-8", "replace"), digest_size=6).hexdigest()
-    return RemoteStore(open_link(address, site), local, site)
+    return RemoteStore(spec.url, local, site)
 
 
-def _default_path(identity: str) -> Path:
+def shared_path(spec: Store, identity: str) -> Path:
+    """Where the shared table of a site is. Raises DataError when there is nowhere to have one."""
+    if spec.path:
+        return Path(spec.path)
     directory = private_dir("rates")
     if directory is None:
         raise DataError("no directory for the shared rate table is writable; set CRAWLGUARD_STATE_DIR to one that is")
@@ -107,4 +103,4 @@ def _default_path(identity: str) -> Path:
     return directory / f"rates-{digest}.bin"
 
 
-__all__ = ["MemoryStore", "RateStore", "SharedStore", "is_remote", "open_store"]
+__all__ = ["MemoryStore", "RateStore", "SharedStore", "is_remote", "open_store", "shared_path"]

@@ -1,236 +1,266 @@
-"""From operations to calls: one for a server, one for each slot of a cluster that they lie in, all on their way before the first answer is read."""
+"""A link to the servers that many hosts count on: operations in, answers out, or Unreachable, within one time limit for all of it.
+
+A thread of its own (the keeper) finds the servers, makes the connections and probes while the link is open; requests only use what is ready.
+redis-py is the client library: it is released monthly, pure Python, MIT, has sync and asyncio, TLS and unix sockets, and speaks to Valkey and Redis alike.
+valkey-py is its fork of 2024 with a tenth of the releases and nothing that is needed here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any, Protocol
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any
 
 from ..errors import ConfigError
-from ..policy.address import Address
-from .awire import AsyncWire
-from .health import Health, UnreachableError
+from ..policy.urls import LinkSpec, parse_url
+from .breaker import FIRST, MOST, OPEN, Breaker, Unreachable
 from .ops import Op
-from .script import Answer
-from .wire import Argument, Wire
 
-Call = tuple[list[str], list[Argument]]
+LIMIT = 0.02
+"""Seconds for a whole call: a person does not notice it, and the local store is there."""
+PATIENCE = 1.0
+"""Seconds that ``set_once`` waits for the first connection; it is called while a policy is loaded, by no request."""
 
+LOOP_LATE = 0.002
+"""Seconds after the limit at which a loop that only then notices was busy with other things: that may not be the server's fault."""
 
-def script() -> bytes:
-    """The script that the server runs."""
-    return files(__package__).joinpath("valkey.lua").read_bytes()
-
-
-def call(ops: Sequence[Op], now: int = 0) -> Call:
-    """Keys and arguments of the script for operations that lie together. ``now``: in us, 0 for the server's clock."""
-    arguments: list[Argument] = [now]
-    for _, numbers in ops:
-        arguments.append(len(numbers))
-        arguments += numbers
-    return [key for key, _ in ops], arguments
+Answers = list[list[int]]
 
 
-class Link(Protocol):
-    """The way to the store. ``run`` raises UnreachableError, after the limit at the latest, and nothing else."""
+def open_link(
+    url: str, script: str, *, limit: float = LIMIT, first: float = FIRST, most: float = MOST, probe: str = "crawlguard:probe"
+) -> Link:
+    """A link to the servers of a URL (see ``urls``), which may all be down. ``script``: the Lua text that runs the operations.
 
-    spread: bool
-
-    def run(self, ops: Sequence[Op], now: int = 0) -> list[Answer]: ...
-    async def arun(self, ops: Sequence[Op], now: int = 0) -> list[Answer]: ...
-    def once(self, *command: Argument) -> Any: ...
-    def failed(self) -> None: ...
-    def close(self) -> None: ...
-    async def aclose(self) -> None: ...
-
-
-class ServerLink:
-    """One server, or the master that sentinels name."""
-
-    spread = False
-
-    def __init__(self, address: Address, site: str, limit: float) -> None:
-        # The probe's word is nobody's: it shows that the script may read, write and tell the time.
-        self.wire = Wire(address, script(), limit, call([(f"cg:{{{site}}}:probe", (1, 1, 1, 0))]), _finder(address))
-        self.loops = AsyncWire(self.wire)
-        self.once, self.close, self.aclose = self.wire.once, self.wire.close, self.loops.aclose
-
-    def failed(self) -> None:
-        """Somebody could not reach the server."""
-        self.wire.health.failed()
-
-    def run(self, ops: Sequence[Op], now: int = 0) -> list[Answer]:
-        """The answers to operations, up to the first that is over its limit."""
-        answer: list[Answer] = self.wire.run(*call(ops, now))
-        return answer
-
-    async def arun(self, ops: Sequence[Op], now: int = 0) -> list[Answer]:
-        """``run`` for asynchronous callers."""
-        answer: list[Answer] = await self.loops.run(*call(ops, now))
-        return answer
-
-
-def _finder(address: Address) -> Callable[[], tuple[str, int] | None]:
-    if address.path:
-        return lambda: None
-    if address.topology == "sentinel":
-        return lambda: _master(address)
-    return lambda: address.hosts[0]
-
-
-def _master(address: Address) -> tuple[str, int]:
-    from valkey import sentinel as library
-
-    sentinels: Any = library.Sentinel
-    tls: dict[str, Any] = {"ssl": True, **({"ssl_ca_certs": address.ca} if address.ca else {})} if address.tls else {}
-    sentinel = sentinels(list(address.hosts), socket_timeout=0.5, **tls)
+    ``first`` and ``most``: seconds between probes at first and in the end. ``probe``: the beginning of the keys that probes write.
+    Raises ConfigError for a URL that is none, and when the client library is not installed.
+    """
+    spec = parse_url(url)
+    if isinstance(spec, str):
+        raise ConfigError(f"the URL of the store: {spec}")
     try:
-        host, port = sentinel.discover_master(address.service)
-    finally:
-        for one in sentinel.sentinels:
-            one.close()
-    return str(host), int(port)
+        import redis as _  # noqa: F401
+    except ImportError:
+        raise ConfigError(f'a store at {spec.name} needs a client library: pip install "crawlguard[valkey]"') from None
+    return Link(spec, script, limit, first, most, probe)
 
 
-class ClusterLink:
-    """A cluster: which node has which slot is asked of any that answers, whenever one does not answer as it should."""
+class Link:
+    """See ``open_link``. Safe for threads, several event loops and fork. ``breaker`` has the state and the counters."""
 
-    spread = True
+    def __init__(self, spec: LinkSpec, script: str, limit: float, first: float, most: float, probe: str) -> None:
+        from . import keeper
 
-    def __init__(self, address: Address, site: str, limit: float) -> None:
-        self._address, self._site, self._limit = address, site, limit
-        self._wires: dict[tuple[str, int], Wire] = {}
-        self._loops: dict[Wire, AsyncWire] = {}
-        self._slots: list[tuple[int, int, Wire]] = []
-        self._health = Health(address.shown, self._look)
+        self.name = spec.name
+        self._limit, self._script = limit, script
+        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+        self._spec, self._lock = spec, threading.Lock()
+        self._keeper = keeper.Keeper(spec, script, limit, probe)
+        self.breaker = self._keeper.breaker = Breaker(spec.name, monotonic, self._keeper.wake, first, most)
+        self._keeper.start()
+        _LINKS.add(self)
 
-    def _look(self) -> None:
-        """Ask the nodes for the map of slots. Raises what the last of them says."""
-        error: Exception = UnreachableError(self._address.shown)
-        for place in [*self._wires, *self._address.hosts]:
-            try:
-                found = self._wire(place).once("CLUSTER", "SLOTS")
-            except Exception as wrong:
-                error = wrong
-                continue
-            slots = [(low, high, (_text(node[0]) or place[0], int(node[1]))) for low, high, node, *_ in found]
-            if sum(high - low + 1 for low, high, _ in slots) < 16384:
-                error = UnreachableError("CLUSTER SLOTS does not name a node for every slot")
-                continue
-            self._slots = [(low, high, self._wire(at)) for low, high, at in slots]
-            return
-        raise error
+    def run(self, ops: Sequence[Op]) -> Answers:
+        """The answer to each operation, in order; [] for one that was not run as its group had stopped before (at the end: left out).
 
-    def _wire(self, place: tuple[str, int]) -> Wire:
-        if place not in self._wires:
-            wire = self._wires[place] = Wire(self._address, script(), self._limit, call([]), lambda: place)
-            self._loops[wire] = AsyncWire(wire)
-        return self._wires[place]
-
-    def groups(self, ops: Sequence[Op]) -> list[tuple[Wire, list[int]]]:
-        """Which operations go together, and where to. Raises UnreachableError while the map is not known."""
-        if not self._slots or self._health.down:
-            self._health.mend()
-            raise UnreachableError(self._address.shown)
-        together: dict[int, list[int]] = {}
-        for at, op in enumerate(ops):
-            together.setdefault(_slot(op[0]), []).append(at)
-        return [(self._at(slot), places) for slot, places in together.items()]
-
-    def _at(self, slot: int) -> Wire:
-        for low, high, wire in self._slots:
-            if low <= slot <= high:
-                return wire
-        raise UnreachableError(self._address.shown)
-
-    def run(self, ops: Sequence[Op], now: int = 0) -> list[Answer]:
-        """The answers to operations, up to the first that was not done."""
-        said: list[tuple[Wire, Any, list[int]]] = []
-        answers: dict[int, Answer] = {}
-        error: UnreachableError | None = None
+        Raises Unreachable, and nothing else.
+        """
+        deadline = monotonic() + self._limit
+        if not self._keeper.running:
+            self._keeper.start()
+        self.breaker.admit()
         try:
-            for wire, places in self.groups(ops):
-                said.append((wire, wire.say(*call([ops[at] for at in places], now)), places))
-        except UnreachableError as wrong:
-            error = wrong
-        for wire, connection, places in said:
-            try:
-                answers.update(zip(places, wire.hear(connection), strict=False))
-            except UnreachableError as wrong:
-                error = wrong
-        return self._told(answers, error)
+            answers = self._ask(ops, deadline)
+        except Exception as error:
+            raise self._failed(error) from None
+        except BaseException:
+            self.breaker.released()
+            raise
+        self.breaker.worked()
+        return answers
 
-    async def arun(self, ops: Sequence[Op], now: int = 0) -> list[Answer]:
-        """``run`` for asynchronous callers."""
-        groups = self.groups(ops)
-        calls = [self._loops[wire].run(*call([ops[at] for at in places], now)) for wire, places in groups]
-        answers: dict[int, Answer] = {}
-        error: UnreachableError | None = None
-        for (_, places), said in zip(groups, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-            if isinstance(said, UnreachableError):
-                error = said
-            elif isinstance(said, BaseException):
-                raise said
-            else:
-                answers.update(zip(places, said, strict=False))
-        return self._told(answers, error)
+    async def arun(self, ops: Sequence[Op]) -> Answers:
+        """As ``run``, for an event loop; cancelling it is safe."""
+        if not self._keeper.running:
+            self._keeper.start()
+        self.breaker.admit()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._limit
+        try:
+            async with asyncio.timeout_at(deadline):
+                answers = await self._aask(ops, deadline)
+        except TimeoutError as error:
+            raise self._failed(
+                Unreachable("it does not answer in time, or this event loop does not read", late=True, doubtful=True)
+                if clock() - deadline > LOOP_LATE
+                else error
+            ) from None
+        except Exception as error:
+            raise self._failed(error) from None
+        except BaseException:
+            self.breaker.released()
+            raise
+        self.breaker.worked()
+        return answers
 
-    def _told(self, answers: dict[int, Answer], error: UnreachableError | None) -> list[Answer]:
-        if error is not None:
-            self.failed()
-            raise error
-        return in_order(answers)
+    def set_once(self, key: str, value: bytes, patience: float = PATIENCE) -> bytes:
+        """What stands under a key, after setting it to ``value`` where nothing did; it does not expire. Waits ``patience`` seconds at most, for a load.
 
-    def failed(self) -> None:
-        """A node did not answer as it should: the map of slots is asked for again."""
-        self._health.failed()
-
-    def once(self, *command: Argument) -> Any:
-        """One command at the node that has its key, by a thread that may wait. Raises what goes wrong."""
-        if not self._slots:
-            self._look()
-        return self._at(_slot(str(command[1]))).once(*command)
+        Raises Unreachable.
+        """
+        if not self._keeper.running:
+            self._keeper.start()
+        self._keeper.tried.wait(patience)
+        if self.breaker.state is OPEN:
+            raise Unreachable("the server has not been reached", blame=False)
+        topology, pools = self._keeper.known
+        pool = pools[topology.node_of(key)]
+        wire = pool.take(monotonic() + patience)
+        good = False
+        try:
+            wire.ask("SET", key, value, "NX", within=patience)
+            found = wire.ask("GET", key, within=patience)
+            good = True
+        finally:
+            pool.give(wire, good)
+        if not isinstance(found, bytes) or not found:
+            raise Unreachable("it answers with something that is no answer")
+        return found
 
     def close(self) -> None:
-        """Let go of all connections."""
-        self._health.close()
-        for wire in self._wires.values():
-            wire.close()
+        """Let go of all connections; calls raise Unreachable from then on."""
+        self._keeper.close()
+        with self._lock:
+            loops = list(self._loops.items())
+        for loop, pools in loops:
+            if not loop.is_closed():
+                with suppress(RuntimeError):  # closed just now
+                    loop.call_soon_threadsafe(pools.task.cancel)
 
-    async def aclose(self) -> None:
-        """Let go of the running loop's connections."""
-        for loops in self._loops.values():
-            await loops.aclose()
+    def _command(self, ops: Sequence[Op], positions: Sequence[int]) -> list[str | int]:
+        command: list[str | int] = ["EVALSHA", self._sha, len(positions)]
+        command += [ops[position][0] for position in positions]
+        for position in positions:
+            args = ops[position][1]
+            command.append(len(args))
+            command += args
+        return command
+
+    def _ask(self, ops: Sequence[Op], deadline: float) -> Answers:
+        topology, pools = self._keeper.known
+        groups = topology.groups(ops)
+        wires: dict[int, Any] = {}
+        replies: list[tuple[list[int], Any]] = []
+        good = False
+        try:
+            for (node, _), positions in groups.items():
+                if node not in wires:
+                    wires[node] = pools[node].take(deadline)
+                wires[node].send(self._command(ops, positions), deadline)
+            errors: list[Exception] = []
+            unknown: list[tuple[int, list[int]]] = []
+            for (node, _), positions in groups.items():
+                try:
+                    replies.append((positions, wires[node].read()))
+                except self._keeper.forgotten:
+                    unknown.append((node, positions))
+                except self._keeper.answered as error:  # the others' answers are still to be read
+                    errors.append(error)
+            for node, positions in unknown:
+                command = self._command(ops, positions)
+                command[:2] = ["EVAL", self._script]
+                wires[node].send(command, deadline)
+                replies.append((positions, wires[node].read()))
+            good = True
+            if errors:
+                raise errors[0]
+        finally:
+            for node, wire in wires.items():
+                pools[node].give(wire, good)
+        return _in_order(len(ops), replies)
+
+    async def _aask(self, ops: Sequence[Op], deadline: float) -> Answers:
+        topology, _ = self._keeper.known
+        loop = asyncio.get_running_loop()
+        pools = self._loops.get(loop)
+        if pools is None or pools.task.done():
+            pools = self._keeper.loop_pools()
+            with self._lock:
+                self._loops[loop] = pools
+        groups = topology.groups(ops)
+        wires: dict[int, Any] = {}
+        replies: list[tuple[list[int], Any]] = []
+        good = False
+        try:
+            for (node, _), positions in groups.items():
+                if node not in wires:
+                    wires[node] = await pools.take(topology.nodes[node], deadline)
+                await wires[node].send_command(*self._command(ops, positions))
+            errors: list[Exception] = []
+            unknown: list[tuple[int, list[int]]] = []
+            for (node, _), positions in groups.items():
+                try:
+                    replies.append((positions, await wires[node].read_response(disconnect_on_error=False)))
+                except self._keeper.forgotten:
+                    unknown.append((node, positions))
+                except self._keeper.answered as error:
+                    errors.append(error)
+            for node, positions in unknown:
+                command = self._command(ops, positions)
+                command[:2] = ["EVAL", self._script]
+                await wires[node].send_command(*command)
+                replies.append((positions, await wires[node].read_response(disconnect_on_error=False)))
+            good = True
+            if errors:
+                raise errors[0]
+        finally:
+            for node, wire in wires.items():
+                pools.give(topology.nodes[node], wire, good)
+        return _in_order(len(ops), replies)
+
+    def _failed(self, error: Exception) -> Unreachable:
+        found = self._keeper.meaning(error)
+        self.breaker.failure(found)
+        return found
+
+    def _forked(self) -> None:
+        """In a child: the parent's connections and threads are not ours. Those of its loops are kept, untouched: closing them would stop the parent's."""
+        _INHERITED.append(self._loops)
+        self._loops, self._lock = weakref.WeakKeyDictionary(), threading.Lock()
+        self._keeper.renew()
+        self.breaker.renew()
 
 
-def in_order(answers: dict[int, Answer]) -> list[Answer]:
-    """The answers to the first operations, as far as there are any."""
-    found: list[Answer] = []
-    while len(found) in answers:
-        found.append(answers[len(found)])
-    return found
+def _in_order(count: int, replies: Sequence[tuple[list[int], Any]]) -> Answers:
+    """The answers of all groups in the order of the operations. Raises Unreachable for what is no answer."""
+    answers: Answers = [[] for _ in range(count)]
+    for positions, reply in replies:
+        if type(reply) is not list or len(reply) > len(positions):
+            raise Unreachable("the script answers with something that is no answer")
+        for position, answer in zip(positions, reply, strict=False):
+            if type(answer) is not list or not all(type(number) is int for number in answer):
+                raise Unreachable("the script answers with something that is no answer")
+            answers[position] = answer
+    while answers and not answers[-1]:
+        answers.pop()
+    return answers
 
 
-@lru_cache(4096)
-def _slot(tag: str) -> int:
-    from valkey.crc import key_slot
-
-    return int(key_slot(tag.encode()))
+_LINKS: weakref.WeakSet[Link] = weakref.WeakSet()
+_INHERITED: list[Any] = []
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
+def _after_fork() -> None:
+    for link in list(_LINKS):
+        link._forked()
 
 
-def open_link(address: Address, site: str, limit: float = 0.02) -> Link:
-    """The link to a store. ``site`` sets the sites of one store apart. Raises ConfigError where the client library is missing."""
-    try:
-        import valkey  # noqa: F401 - tells early what would be missing later
-    except ImportError:
-        raise ConfigError(f"the store {address.shown} needs a client library: pip install 'crawlguard[valkey]'") from None
-    return (ClusterLink if address.topology == "cluster" else ServerLink)(address, site, limit)
-
-
-__all__ = ["Link", "UnreachableError", "open_link"]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

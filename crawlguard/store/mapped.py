@@ -98,10 +98,13 @@ def _create(path: Path, magic: bytes, length: int, slots: int, seed: bytes) -> N
         partial.unlink(missing_ok=True)
 
 
-def let_go(words: memoryview, mapped: mmap.mmap) -> None:
-    """Close a mapped table."""
-    words.release()
-    mapped.close()
+def let_go(*parts: memoryview | mmap.mmap) -> None:
+    """Close a mapped table: all views of it, and then itself."""
+    for part in parts:
+        if isinstance(part, memoryview):
+            part.release()
+        else:
+            part.close()
 
 
 def boot_id() -> bytes:

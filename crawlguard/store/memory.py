@@ -41,7 +41,7 @@ class MemoryStore:
                 new[key] = tat
                 return -tat - now
             tat = now
-        due = (max(now, tat)) + interval
+        due = tat + interval if tat > now else now + interval
         wait = due - now - tolerance
         if wait <= 0:
             new[key] = due
@@ -61,13 +61,15 @@ class MemoryStore:
         wait = (max(now, tat)) + interval - now - tolerance
         return max(0, wait)
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request into a profile; see RateStore."""
-        return self._profiles.conduct(key, now, within, kind, mark, dry)
+        return self._profiles.conduct(key, now, within, kind, mark, dry, limit)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """Count one request of a member of a group; see RateStore."""
-        return self._swarms.swarm(key, member, now, within, kind, mark, dry)
+        return self._swarms.swarm(key, member, now, within, kind, mark, dry, clients, times)
 
     def close(self) -> None:
         """Forget everything."""

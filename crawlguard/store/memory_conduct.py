@@ -23,13 +23,13 @@ class MemoryConduct:
         self._new_bits: dict[int, Sketch] = {}
         self._old_bits: dict[int, Sketch] = {}
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore."""
         new = self._new
         state, few = new.get(key) or self._old.get(key) or (FRESH, _NONE)
         if not running(state[0], now, within):
-            few = _NONE
-        state = step(state, now, within, kind)
+            state, few = (now + within, 0, 0, 0.0, 0.0), _NONE
+        state = (state[0], *step(*state[1:], now, kind))
         bits = self._bits(key) if len(few) > FEW else None
         distinct = estimate(bits.ones) if bits is not None else len(few)
         if mark and kind == DOCUMENT:
@@ -69,6 +69,10 @@ class MemoryConduct:
             self._old_bits, self._new_bits = self._new_bits, {}
         self._new_bits[key] = bits
 
-    def forget(self) -> None:
-        """Forget everything."""
+    def forget(self, key: int | None = None) -> None:
+        """Forget a key's window, or everything."""
+        if key is not None:
+            self._new.pop(key, None)
+            self._old.pop(key, None)
+            return
         self._new, self._old, self._new_bits, self._old_bits = {}, {}, {}, {}

@@ -59,21 +59,23 @@ class MemorySwarm:
         self._old: dict[int, _Group] = {}
         self._people, self._seen = _Generations(residents), _Generations(residents)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """Count one request of a member; see RateStore."""
         group = self._group(key, now, within, dry)
         once = mix((key, member, group.until))
         resident, seen, known = self._people.has(member), self._seen.has(once), bool(mark) and self._people.has(~mark)
-        clients, documents, paths, residents = group.clients.ones, group.documents, group.paths.ones, group.residents
+        bare, documents, paths, residents = group.clients.ones, group.documents, group.paths.ones, group.residents
         there = group.clients.holds(member)
         if kind == ASSET:
             residents += 1
             if seen and not resident:  # neither the client nor the page that the asset belongs to is bare
-                clients, documents = clients - there, documents - (documents > 0)
+                bare, documents = bare - there, documents - (documents > 0)
         elif resident:
             residents += 1
         elif kind == DOCUMENT:
-            clients, documents, paths = clients + (not there), documents + 1, paths + (bool(mark) and not group.paths.holds(mark))
+            bare, documents, paths = bare + (not there), documents + 1, paths + (bool(mark) and not group.paths.holds(mark))
         if not dry:
             if kind == ASSET:
                 self._people.add(member)
@@ -88,7 +90,7 @@ class MemorySwarm:
                     group.paths.add(mark)
             group.documents, group.residents = documents, residents
         return Swarm(
-            estimate(clients),
+            estimate(bare),
             documents,
             estimate(paths),
             residents,

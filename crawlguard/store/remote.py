@@ -11,21 +11,24 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..decision import Decision
+from ..policy.urls import LinkSpec, parse_url
 from ..request import RequestView
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer
 from ..signals.swarm import Swarm
 from . import script as op
-from .health import FIRST_PAUSE, LONGEST_PAUSE, UnreachableError
+from .breaker import Unreachable
+from .links import open_link
 from .ops import Op
 from .script import CALLS, CHARGE, Answer, Asked, Script, conduct_of, sent, swarm_of
 
 if TYPE_CHECKING:
     from . import RateStore
-    from .links import Link
 
 PAUSE = 0.1
 """Seconds for which what no request waits for (charges for responses, refunds) is gathered."""
@@ -48,12 +51,14 @@ class RemoteStore:
 
     name = "valkey"
 
-    def __init__(self, link: Link, local: RateStore, site: str) -> None:
-        self.link, self.local = link, local
+    def __init__(self, url: str, local: RateStore, site: str) -> None:
+        """``url``: see ``policy.urls``; ``site`` sets the sites of one server apart. Raises ConfigError."""
+        self.local = local
+        self.link = open_link(url, files(__package__).joinpath("valkey.lua").read_text(), probe=f"cg:{{{site}}}:probe")
         self.asked = self.fallen_back = self.lost = 0
         self.joined = False
-        self._site, self._parts = site, PARTS if link.spread else 1
-        self._seed_key = f"cg:{{{site}}}:seed"
+        spec = parse_url(url)
+        self._site, self._parts = site, PARTS if isinstance(spec, LinkSpec) and spec.kind == "cluster" else 1
         self._later: deque[Asked] = deque()
         self._threads: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -61,7 +66,7 @@ class RemoteStore:
         self._take(local.seed)
         try:
             self._join()
-        except Exception:  # said by the thread that goes on trying
+        except Unreachable:  # the link says so
             self._start("join", self._keep_joining)
 
     def _take(self, seed: bytes) -> None:
@@ -69,23 +74,14 @@ class RemoteStore:
         self.mark = Keyer(seed).text
 
     def _join(self) -> None:
-        """Take over the seed that all hosts have in common. Raises what goes wrong."""
-        self.link.once("SET", self._seed_key, os.urandom(32), "NX")
-        seed = self.link.once("GET", self._seed_key)
-        if not isinstance(seed, bytes) or len(seed) < 16:
-            raise UnreachableError("the store gave no seed")
-        self._take(seed)
+        """Take over the seed that all hosts have in common. Raises Unreachable."""
+        self._take(self.link.set_once(f"cg:{{{self._site}}}:seed", os.urandom(32)))
         self.joined = True
 
     def _keep_joining(self) -> None:
-        pause = FIRST_PAUSE
-        while not self._closed.wait(pause):
-            pause = min(LONGEST_PAUSE, 2 * pause)
-            try:
+        while not self.joined and not self._closed.wait(PAUSE):
+            with suppress(Unreachable):
                 self._join()
-                return
-            except Exception:
-                self.link.failed()
 
     def _sent(self, asked: Sequence[Asked]) -> list[Op]:
         return sent(self._site, self._parts, asked)
@@ -111,7 +107,7 @@ class RemoteStore:
                 self._reachable()
                 script.learn(self.link.run(self._sent(script.asked)))
             return self._done(script, view, self._run(script, view, evaluate))
-        except UnreachableError:
+        except Unreachable:
             return self._alone(view, evaluate)
 
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
@@ -126,13 +122,13 @@ class RemoteStore:
                 self._reachable()
                 script.learn(await self.link.arun(self._sent(script.asked)))
             return self._done(script, view, self._run(script, view, evaluate))
-        except UnreachableError:
+        except Unreachable:
             return self._alone(view, evaluate)
 
     def _reachable(self) -> None:
         if not self.joined:
             self._start("join", self._keep_joining)
-            raise UnreachableError("the common seed is not known yet")
+            raise Unreachable("the common seed is not known yet")
 
     @staticmethod
     def _run(script: Script, view: RequestView, evaluate: Evaluate) -> Decision:
@@ -174,7 +170,7 @@ class RemoteStore:
             portion = [self._later.popleft() for _ in range(min(PORTION, len(self._later)))]
             try:
                 self.link.run(self._sent(portion))
-            except UnreachableError:
+            except Unreachable:
                 self.lost += len(portion)
 
     # ---- one at a time: explain, and a second opinion
@@ -183,7 +179,7 @@ class RemoteStore:
         try:
             self._reachable()
             return self.link.run(self._sent([asked]))[0]
-        except UnreachableError:
+        except Unreachable:
             return None
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
@@ -196,15 +192,17 @@ class RemoteStore:
         found = self._one(op.peek(key, interval, tolerance, hold))
         return found[0] if found else self.local.peek(key, now, interval, tolerance, hold)
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """See RateStore."""
-        found = self._one(op.conduct(key, within, kind, mark, dry))
-        return conduct_of(found) if found else self.local.conduct(key, now, within, kind, mark, dry)
+        found = self._one(op.conduct(key, within, kind, mark, dry, limit))
+        return conduct_of(found) if found else self.local.conduct(key, now, within, kind, mark, dry, limit)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """See RateStore."""
-        found = self._one(op.swarm(key, member, within, kind, mark, dry))
-        return swarm_of(found) if found else self.local.swarm(key, member, now, within, kind, mark, dry)
+        found = self._one(op.swarm(key, member, within, kind, mark, dry, clients, times))
+        return swarm_of(found) if found else self.local.swarm(key, member, now, within, kind, mark, dry, clients, times)
 
     def close(self) -> None:
         """Send what is left, and let go of the server and of the local store."""
@@ -212,10 +210,6 @@ class RemoteStore:
         self.flush()
         self.link.close()
         self.local.close()
-
-    async def aclose(self) -> None:
-        """Let go of the running loop's connections; others stay."""
-        await self.link.aclose()
 
 
 class _Charges:

@@ -2,9 +2,9 @@
 
 Rules ask one after another, and what comes next depends on the answers. For nearly every request these are calm: nothing is over its
 limit. So a decision is worked out once on calm answers while what it asks is written down (``Script``), all of that goes to the store in
-one call, which ends after the first word that is over its limit, and the decision is worked out again on the true answers. Where it then
+one call, which ends after the first operation that strikes somebody, and the decision is worked out again on the true answers. Where it then
 asks for something else (somebody is over a limit and another rule has to be asked, or a penalty begins), that goes out in a second call.
-What was counted for a request that an earlier rule refused is given back, so that what is refused uses up nothing.
+What the other nodes of a cluster counted meanwhile is given back, so that what is refused uses up nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from ..signals.conduct import Conduct
 from ..signals.sketch import LOW, estimate
-from ..signals.swarm import Swarm
+from ..signals.swarm import CALM, Swarm
 from .ops import Op
 
-HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE = 1, 2, 3, 4, 5, 6
+HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK = 1, 2, 3, 4, 5, 6, 7
 CALLS: Final = 4
 """Calls for one request at most; what is still asked then counts as calm."""
 
@@ -41,15 +41,15 @@ def peek(key: int, interval: int, tolerance: int, hold: int) -> Asked:
     return Asked(PEEK, key, (interval, tolerance, hold))
 
 
-def conduct(key: int, within: int, kind: int, mark: int, dry: bool) -> Asked:
-    return Asked(CONDUCT, key, (within, kind, mark & LOW if mark else -1, int(dry)))
+def conduct(key: int, within: int, kind: int, mark: int, dry: bool, limit: int = 0) -> Asked:
+    return Asked(CONDUCT, key, (within, kind, mark & LOW if mark else -1, int(dry), limit))
 
 
-def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool) -> Asked:
-    return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark))
+def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool, clients: int = 0, times: int = 0) -> Asked:
+    return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark, clients, times))
 
 
-_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w"}
+_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w"}
 
 
 def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:
@@ -63,7 +63,6 @@ def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:
 
 
 _CALM = Conduct(0, 0, 0, 0, 0, 0, 0, 0, 0)
-_NOBODY = Swarm(0, 0, 0, 0, 0, 0, 0, False, False, False)
 
 
 class Script:
@@ -87,7 +86,10 @@ class Script:
         """What the store said to the first of what was asked; to the others it said nothing."""
         known = self._at - len(self.asked)
         self._spilt += self._told[known:]
-        self._told = [*self._told[:known], *zip(self.asked, answers, strict=False)]
+        said = list(zip(self.asked, answers, strict=False))
+        done = next((n for n, (_, answer) in enumerate(said) if not answer), len(said))  # a node of a cluster ended its part early
+        self._spilt += [pair for pair in said[done:] if pair[1]]
+        self._told = [*self._told[:known], *said[:done]]
 
     def unused(self) -> list[Asked]:
         """Refunds of what was counted and then not asked for, as an earlier rule had decided."""
@@ -114,15 +116,17 @@ class Script:
         answer = self._answer(peek(key, interval, tolerance, hold))
         return answer[0] if answer else 0
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """See RateStore."""
-        answer = self._answer(conduct(key, within, kind, mark, dry))
+        answer = self._answer(conduct(key, within, kind, mark, dry, limit))
         return conduct_of(answer) if answer else _CALM
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """See RateStore."""
-        answer = self._answer(swarm(key, member, within, kind, mark, dry))
-        return swarm_of(answer) if answer else _NOBODY
+        answer = self._answer(swarm(key, member, within, kind, mark, dry, clients, times))
+        return swarm_of(answer) if answer else CALM
 
 
 def conduct_of(answer: Answer) -> Conduct:

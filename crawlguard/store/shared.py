@@ -20,6 +20,7 @@ import logging
 import os
 import struct
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -72,9 +73,12 @@ class SharedStore:
             self._closing = weakref.finalize(self, os.close, self._fd)
             self._map, self.seed = map_table(file, self.path, _MAGIC, length, slots)
         self._words = memoryview(self._map)[_PAGE:].cast("Q")
+        self._keys, self._states = self._words[::2], self._words[1::2]
         self._size = size
         self._profiles: SharedConduct | MemoryConduct | None = None
         self._swarms: SharedSwarm | MemorySwarm | None = None
+        self.conduct: Callable[..., Conduct] = self._first_conduct
+        self.swarm: Callable[..., Swarm] = self._first_swarm
         self.mark = Keyer(self.seed).text
         self._slot_mask = slots - 1
         self._writer = 0
@@ -86,8 +90,25 @@ class SharedStore:
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count one request; see RateStore."""
+        states = self._states
+        at = key >> 16 & self._slot_mask
+        if self._keys[at] == key:
+            state, mark = states[at], key & 0x1FF
+            if state & 0xC1FF == mark:  # the key's own, not held, not contended
+                tat = state >> 16
+                due = tat + interval if tat > now else now + interval
+                if tat <= now or due - now <= tolerance:
+                    new = due << 16 | (self._writer | mark)
+                    if states[at] == state:
+                        states[at] = new
+                        if states[at] == new:
+                            return 0
+                    return self._careful(2 * at + 1, key, now, interval, tolerance, hold)
+        return self._hit(2 * at, key, now, interval, tolerance, hold)
+
+    def _hit(self, at: int, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """``hit`` for whoever is new, lies elsewhere, is over the limit, held or contended."""
         words = self._words
-        at = (key >> 16 & self._slot_mask) << 1
         there = words[at]
         if there != key:
             # In a slot that was never used a key is new: slots fill up from a key's own, so it lies nowhere else.
@@ -199,12 +220,8 @@ class SharedStore:
                 best, least = number, state
         return first + 2 * best
 
-    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Conduct:
-        """Count one request into a profile; see RateStore."""
-        profiles = self._profiles
-        if profiles is None:
-            profiles = self.profiles()
-        return profiles.conduct(key, now, within, kind, mark, dry)
+    def _first_conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
+        return self.profiles().conduct(key, now, within, kind, mark, dry, limit)
 
     def profiles(self) -> SharedConduct | MemoryConduct:
         """The table of profiles, a file of its own that is made when a policy first asks for one; in memory where that cannot be done."""
@@ -214,14 +231,13 @@ class SharedStore:
             except (OSError, DataError) as error:
                 logging.getLogger("crawlguard").warning("conduct is counted by each process alone: %s", error)
                 self._profiles = MemoryConduct()
+            self.conduct = self._profiles.conduct  # from now on without a call in between
         return self._profiles
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
-        """Count one request of a member of a group; see RateStore."""
-        swarms = self._swarms
-        if swarms is None:
-            swarms = self.swarms()
-        return swarms.swarm(key, member, now, within, kind, mark, dry)
+    def _first_swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
+        return self.swarms().swarm(key, member, now, within, kind, mark, dry, clients, times)
 
     def swarms(self) -> SharedSwarm | MemorySwarm:
         """The table of swarms, like that of profiles."""
@@ -231,7 +247,22 @@ class SharedStore:
             except (OSError, DataError) as error:
                 logging.getLogger("crawlguard").warning("swarms are counted by each process alone: %s", error)
                 self._swarms = MemorySwarm()
+            self.swarm = self._swarms.swarm
         return self._swarms
+
+    def forget(self, key: int) -> None:
+        """Let a key begin afresh, as one that was never seen: its word, and its profile."""
+        first = (key >> 16 & self._slot_mask) << 1
+        at = first if self._words[first] == key else self._find(key, first)
+        if at >= 0:
+            locked = self._lock(at + 1)
+            try:
+                self._words[at + 1] = 0
+            finally:
+                if locked:
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 8, _PAGE + (at + 1) * 8)
+        if self._profiles is not None or self.path.with_name(f"{self.path.name}.conduct").exists():
+            self.profiles().forget(key)
 
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""
@@ -240,7 +271,8 @@ class SharedStore:
                 table.close()
         self._closing()
         self._fd = -1
-        self._words.release()
+        for view in (self._keys, self._states, self._words):
+            view.release()
         self._map.close()
 
 

@@ -1,7 +1,7 @@
 """Swarms of all workers of a host, in one mapped file of fixed size: groups with two bitmaps each, and two generations of residents.
 
-    group = key, until, documents, bits of clients, bits of paths, residents, usual, 0; 8,192 bits of clients, 8,192 bits of paths
-    residents, and who was seen in which group's window = Bloom filters in two generations
+    group = key, until, documents, bits of clients, bits of paths, residents, usual, salt; 8,192 bits of clients, 8,192 bits of paths
+    residents, and who was seen in which group's window = filters in two generations (``filters``)
 
 Words are read and written whole. Two workers that meet lose one count, and what they count twice is corrected when the bits are counted again.
 """
@@ -13,22 +13,23 @@ import weakref
 from hashlib import blake2b
 from pathlib import Path
 
-from ..signals.conduct import ASSET, DOCUMENT, running
-from ..signals.rate import mix
+from ..signals.conduct import AHEAD, ASSET, DOCUMENT, running
 from ..signals.sketch import BITS, LOW, estimate
-from ..signals.swarm import Swarm, learnt
+from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, learnt
+from .filters import EVER, MASK, Filter, room
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGSWARM1"
+_MAGIC = b"CGSWARM2"
 NEIGHBOURHOOD = 8
 """Groups that a key may lie in. A full one forgets the group with fewest documents, and among those the first."""
-_GROUP, _MAP = 8 + 2 * BITS // 64, BITS // 64
-_HEAD = struct.Struct("@5Q")
+_HEAD, _MAP = 8, BITS // 64
+_GROUP = _HEAD + 2 * _MAP
+_WIDTH = BITS // 8
+_unpack = struct.Struct(f"@{_HEAD}Q").unpack_from
 _ALL = (1 << 64) - 1
-_YOUNG, _HELD, _EVER = 0, 1, 2
-"""The words before a filter: which generation is the young one, how many it holds, and how many there have ever been."""
-ROOM = 16
-"""Bits for each number of a full filter, of which it sets 3: 0.5% of strangers are taken for one of them in each generation."""
+_GOLDEN = 0x9E3779B97F4A7C15
+
+_new = tuple.__new__  # a third of what Swarm() costs
 
 
 def tables(size: int) -> tuple[int, int]:
@@ -36,124 +37,120 @@ def tables(size: int) -> tuple[int, int]:
     return 1 << max(16, size // 8192).bit_length() - 1, 1 << max(4096, size // 8).bit_length() - 1
 
 
-class Filter:
-    """A Bloom filter in two generations: numbers that were added some time ago, and few others. Begins at a word of a mapped table."""
-
-    def __init__(self, words: memoryview, begin: int, bits: int, odd: int) -> None:
-        self._words, self._begin, self._bits, self._odd = words, begin, bits, odd
-        self._olds = (begin + 8, begin + 8 + bits // 64)
-
-    def _places(self, number: int) -> tuple[int, int, int]:
-        mixed, mask = number * self._odd & _ALL, self._bits - 1
-        return mixed >> 43 & mask, mixed >> 22 & mask, mixed & mask
-
-    def has(self, number: int) -> bool:
-        """Whether a number was added."""
-        words, (a, b, c) = self._words, self._places(number)
-        for base in self._olds:  # a stranger is known by its first bit
-            if words[base + (a >> 6)] >> (a & 63) & 1 and words[base + (b >> 6)] >> (b & 63) & words[base + (c >> 6)] >> (c & 63) & 1:
-                return True
-        return False
-
-    def add(self, number: int) -> None:
-        """Add a number to the young generation; a full one becomes the old one, and the old one is emptied."""
-        words, begin = self._words, self._begin
-        if words[begin + _HELD] >= self._bits // ROOM:
-            words[begin + _HELD], words[begin + _YOUNG] = 0, 1 - (words[begin + _YOUNG] & 1)
-            start = self._olds[words[begin + _YOUNG]]
-            words[start : start + self._bits // 64] = memoryview(bytes(self._bits // 8)).cast("Q")
-        base = self._olds[words[begin + _YOUNG] & 1]
-        for bit in self._places(number):
-            words[base + (bit >> 6)] |= 1 << (bit & 63)
-        words[begin + _HELD] += 1
-        words[begin + _EVER] += 1
-
-
 class SharedSwarm:
     """The mapped table; see SharedConduct for what it raises and takes."""
 
     def __init__(self, path: Path, size: int, seed: bytes) -> None:
         groups, bits = tables(size)
-        each = 8 + 2 * bits // 64
-        self._first = 2 * each
-        length = PAGE + (self._first + (groups + NEIGHBOURHOOD) * _GROUP) * 8
+        self._first = 2 * room(bits)
+        self._none = self._first + (groups + NEIGHBOURHOOD) * _GROUP  # one that always stays empty
+        length = PAGE + (self._none + _GROUP) * 8
         with open_table(path, _MAGIC, length, groups, seed) as file:
             self._map, _ = map_table(file, path, _MAGIC, length, groups)
-        self._words = memoryview(self._map)[PAGE:].cast("Q")
+        self._bytes = memoryview(self._map)[PAGE:]
+        self._words = self._bytes.cast("Q")
         self._odd = int.from_bytes(blake2b(seed, digest_size=8, person=b"swarm").digest(), "little") | 1
-        self._shift = 65 - groups.bit_length()
-        self._people, self._seen = Filter(self._words, 0, bits, self._odd), Filter(self._words, each, bits, self._odd)
-        self._closing = weakref.finalize(self, let_go, self._words, self._map)
+        self._shift, self._mask = 65 - groups.bit_length(), groups - 1
+        self._people, self._seen = Filter(self._words, 0, bits), Filter(self._words, room(bits), bits)
+        self._closing = weakref.finalize(self, let_go, self._words, self._bytes, self._map)
 
-    def swarm(self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False) -> Swarm:
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
         """Count one request of a member; see RateStore."""
-        words = self._words
-        at, usual = self._group(key, now, within, dry)
-        if at < 0:
-            until, documents, clients, paths, residents = now + within, 0, 0, 0, 0
-        else:
-            until, documents, clients, paths, residents = _HEAD.unpack_from(self._map, PAGE + (at + 1) * 8)
-        low, path = member & LOW, mark & LOW
-        mine, its = at + 8 + (low >> 6), at + 8 + _MAP + (path >> 6)
-        there = at >= 0 and bool(words[mine] >> (low & 63) & 1)
-        once = mix((key, member, until))
-        resident, seen, known = self._people.has(member), self._seen.has(once), bool(mark) and self._people.has(~mark & _ALL)
-        if kind == ASSET:
-            residents += 1
-            if seen and not resident:  # neither the client nor the page that the asset belongs to is bare
-                clients, documents = clients - (there and clients > 0), documents - (documents > 0)
-        elif resident:
-            residents += 1
-        elif kind == DOCUMENT:
-            fresh = bool(mark) and (at < 0 or not words[its] >> (path & 63) & 1)
-            clients, documents, paths = clients + (not there), documents + 1, paths + fresh
+        words, octets, odd, people = self._words, self._bytes, self._odd, self._people
+        at = self._first + (key * odd >> self._shift & self._mask) * _GROUP
+        found, until, documents, bare, paths, residents, usual, salt = _unpack(octets, at << 3)
+        if found != key or not now < until <= now + within + AHEAD:
+            at, until, usual = self._group(key, at, now, within, dry)
+            _, _, documents, bare, paths, residents, _, salt = _unpack(octets, at << 3)
+        number = member * odd & _ALL
+        people, resident, seen, known = self._people, False, False, False
+        slot, pattern = people.first + (number >> people.shift << 1), people.patterns[number & MASK]  # people.has, without the call
+        if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:
+            resident, residents = True, residents + 1
             if not dry:
-                if not seen:
-                    self._seen.add(once)
-                words[mine] |= 1 << (low & 63)
-                if fresh:
-                    words[its] |= 1 << (path & 63)
-        if not dry:
-            if kind == ASSET:
-                if seen and not resident:
-                    words[mine] &= _ALL ^ 1 << (low & 63)
-                if not resident:
-                    self._people.add(member)
-            elif resident and mark and not known:
-                self._people.add(~mark & _ALL)
-            if kind == DOCUMENT and not resident and documents & 63 == 0:
-                clients, paths = self._ones(at + 8), self._ones(at + 8 + _MAP)
-            words[at + 2], words[at + 3], words[at + 4], words[at + 5] = documents, clients, paths, residents
-        return Swarm(estimate(clients), documents, estimate(paths), residents, usual >> 8, until - now, words[_EVER], resident, seen, known)
+                words[at + 5] = residents
+            if mark and kind != ASSET:
+                path = (mark ^ _ALL) * odd & _ALL
+                known = people.has(path) if dry else people.note(path)
+            seen = not clients and self._seen.has(number ^ salt)
+        elif kind == DOCUMENT:
+            low, start, documents = member & LOW, at + _HEAD << 3, documents + 1
+            mine, bit = start + (low >> 3), 1 << (low & 7)
+            eight = octets[mine]
+            there = eight & bit
+            if not there:
+                bare += 1
+                if not dry:
+                    octets[mine], words[at + 3] = eight | bit, bare
+            if mark:
+                low = mark & LOW
+                its, bit = start + _WIDTH + (low >> 3), 1 << (low & 7)
+                eight = octets[its]
+                if not eight & bit:
+                    paths += 1
+                    if not dry:
+                        octets[its], words[at + 4] = eight | bit, paths
+            if not dry:
+                words[at + 2] = documents
+                if documents & 63 == 0:
+                    words[at + 3], words[at + 4] = bare, paths = self._ones(start), self._ones(start + _WIDTH)
+            if not there or estimate(bare) >= clients:
+                seen = self._seen.has(number ^ salt) if dry else self._seen.note(number ^ salt)
+        elif kind == ASSET:
+            residents += 1
+            seen, bare, documents = self._settle(at, number, salt, member, bare, documents, residents, dry)
+        many = estimate(bare)
+        if many < clients:
+            return CALM if words[EVER] >= EVIDENCE else UNSETTLED
+        known = known or (mark > 0 and not resident and people.has((mark ^ _ALL) * odd & _ALL))
+        return _new(Swarm, (many, documents, estimate(paths), residents, usual >> 8, until - now, words[EVER], resident, seen, known))
 
-    def _group(self, key: int, now: int, within: int, dry: bool) -> tuple[int, int]:
-        """Where a group lies, its window begun where it has to be, and its usual number; -1 when it has no running one and is not to get one."""
+    def _settle(
+        self, at: int, number: int, salt: int, member: int, bare: int, documents: int, residents: int, dry: bool
+    ) -> tuple[bool, int, int]:
+        """Make a member a resident: whether it was seen as a bare client, and how many of those and of their documents are left."""
+        words, seen = self._words, self._seen.has(number ^ salt)
+        if seen:  # neither the client nor the page that the asset belongs to is bare
+            mine, bit = (at + _HEAD << 3) + ((member & LOW) >> 3), 1 << (member & 7)
+            eight = self._bytes[mine]
+            bare, documents = max(0, bare - (eight & bit > 0)), max(0, documents - 1)
+            if not dry:
+                self._bytes[mine] = eight & ~bit
+        if not dry:
+            self._people.note(number)
+            words[at + 2], words[at + 3], words[at + 5] = documents, bare, residents
+        return seen, bare, documents
+
+    def _group(self, key: int, first: int, now: int, within: int, dry: bool) -> tuple[int, int, int]:
+        """Where a group lies, its window begun where it has to be; when that ends, and its usual number. For a dry run it may be the empty one."""
         words = self._words
-        first = self._first + ((key * self._odd & _ALL) >> self._shift) * _GROUP
-        best, least = first, 1 << 130
+        best, least, usual = first, 1 << 130, 0
         for at in range(first, first + NEIGHBOURHOOD * _GROUP, _GROUP):
             if words[at] == key:
                 if running(words[at + 1], now, within):
-                    return at, words[at + 6]
-                usual = learnt(words[at + 6], words[at + 3], words[at + 1], now, within)
-                return (-1 if dry else self._begin(at, key, now + within, usual)), usual
+                    return at, words[at + 1], words[at + 6]
+                best, usual = at, learnt(words[at + 6], words[at + 3], words[at + 1], now, within)
+                break
             # What is over is worth less than what runs, and among each the group with fewest documents goes first.
             load = (words[at + 1] > now) << 129 | words[at + 2] << 64 | words[at + 1]
             if load < least:
                 best, least = at, load
-        return (-1 if dry else self._begin(best, key, now + within, 0)), 0
+        until = now + within
+        return (self._none if dry else self._begin(best, key, until, usual)), until, usual
 
     def _begin(self, at: int, key: int, until: int, usual: int) -> int:
         words = self._words
         words[at] = 0  # nobody's while it is being cleared
-        start = PAGE + (at + 1) * 8
-        self._map[start : start + (_GROUP - 1) * 8] = bytes((_GROUP - 1) * 8)
-        words[at + 1], words[at + 6], words[at] = until, usual, key
+        self._bytes[(at + 1) * 8 : (at + _GROUP) * 8] = bytes((_GROUP - 1) * 8)
+        # The salt: who was seen in this window is told from who was seen in others.
+        words[at + 1], words[at + 6], words[at + 7] = until, usual, (key * self._odd ^ until * _GOLDEN) & _ALL
+        words[at] = key
         return at
 
     def _ones(self, start: int) -> int:
-        begin = PAGE + start * 8
-        return int.from_bytes(self._map[begin : begin + BITS // 8], "little").bit_count()
+        return int.from_bytes(self._bytes[start : start + _WIDTH], "little").bit_count()
 
     def close(self) -> None:
         """Let go of the file; it stays for the other workers."""

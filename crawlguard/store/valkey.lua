@@ -1,20 +1,18 @@
 -- All operations of one request, in order, up to the first word that is over its limit. Mirrors store/memory*.py, by the server's clock.
 -- KEYS: one for each operation, its hash tag in braces; what else it keeps lies beside it, under names with the same tag.
--- ARGV: the time in us (0: the server's own), then each operation's length, code and numbers:
+-- ARGV: each operation's length, code and numbers:
 --   1 hit, 2 peek: interval tolerance hold
---   3 conduct:     within kind path dry                 path: the bit it sets, -1 for none
---   4 swarm:       within kind client path dry member mark    client, path: the bits that they set, the latter -1 for none
+--   3 conduct:     within kind path dry limit           path: the bit it sets, -1 for none
+--   4 swarm:       within kind client path dry member mark clients times    client, path: the bits that they set, the latter -1 for none
 --   5 refund:      interval
 --   6 charge:      cost most                            up to most us ahead of now
--- Answers: a list of numbers for each operation that was done.
+--   7 clock:       now                                  in us, in place of the server's for what follows
+-- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
 
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
-local answers, at, key = {}, 2, 0
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local answers, at, key = {}, 1, 0
 
 local function whole(number) return string.format('%.0f', number) end
 local function numbers(text)
@@ -173,20 +171,25 @@ while ARGV[at] do
   local code = tonumber(ARGV[at + 1])
   local function n(offset) return tonumber(ARGV[at + 1 + offset]) end
   key = key + 1
-  local name, answer = KEYS[key], {0}
+  local name, answer, struck = KEYS[key], {0}, false
   if code <= 2 then
     answer[1] = word(code == 1, name, n(1), n(2), n(3))
+    struck = answer[1] > 0
   elseif code == 3 then
     answer = conduct(name, n(1), n(2), n(3), n(4) == 1)
+    struck = n(5) > 0 and (answer[4] >= 0 and estimate(answer[4]) or answer[5]) > n(5)
   elseif code == 4 then
     answer = swarm(name, n(1), n(2), n(3), n(4), n(5) == 1, ARGV[at + 7], ARGV[at + 8])
+    struck = n(8) > 0 and answer[8] == 0 and estimate(answer[1]) >= math.max(n(8), n(9) * answer[5])
   elseif code == 5 then
     refund(name, n(1))
-  else
+  elseif code == 6 then
     charge(name, n(1), n(2))
+  else
+    now = n(1)
   end
   answers[key] = answer
-  if code <= 2 and answer[1] > 0 then break end
+  if struck then break end
   at = at + 1 + tonumber(ARGV[at])
 end
 return answers

@@ -1,228 +1,219 @@
-"""One server of the store, asked in turn by the threads of a process, none of which waits longer than the limit for it.
+"""One connection to a server, by redis-py, and what each of its failures means. The only file that knows the client library.
 
-The client library's own time limit holds for each read, so that a server which sends a byte now and then could keep a request for ever;
-here it holds for the whole call. Connections are made by a thread of their own: resolving a name, TLS and a password take what they take.
+Its own retries are off, and every read and write is armed with what is left of the whole call's time: a server that trickles bytes gains nothing.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import re
+import select
+import socket
+import ssl
+from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha1
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ..policy.address import Address
-from .health import Health, UnreachableError, cure, said
+from redis import asyncio as aioredis
+from redis import exceptions as wrong
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
 
-MOST = 64
-"""Connections of a process to one server; more threads than that wait for one another, within the limit."""
-CONNECTING = 2.0
-"""Seconds that the thread which connects waits for a server."""
+from ..policy.urls import Address, LinkSpec
+from .breaker import Unreachable
 
-Argument = str | bytes | int
+CONNECTING = 0.5
+"""Seconds that a new connection may take. No request waits for it."""
+IDLE = 1.0
+"""Seconds after which a connection is looked at before it is used: the server may have closed it."""
+
+_SCRIPT_ERROR = re.compile(r"[^ -~]")
+_PERMISSION = "give the user of the URL the commands EVALSHA, EVAL, SCRIPT LOAD, GET, SET and those of the script, on this site's keys"
+_LOGIN = "set the password with ?password_env=NAME or ?password_file=FILE in the store's URL, or the user before an '@'"
+_MEMORY = "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"
+_AUTHORITY = "name the certificate authority by ?ca=FILE, and the host as the certificate does"
 
 
-class _Timed:
-    """A socket on which all reads and writes together end at ``until``."""
+class Timed:
+    """A socket whose every read and write ends at ``deadline`` (``time.monotonic``), however many there are."""
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self.until = monotonic() + CONNECTING
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.deadline = sock, monotonic() + CONNECTING
 
-    def _hurry(self) -> None:
-        left = self.until - monotonic()
+    def _arm(self) -> None:
+        left = self.deadline - monotonic()
         if left <= 0:
             raise TimeoutError("the time is up")
-        self._sock.settimeout(left)
+        self.sock.settimeout(left)
 
     def recv(self, size: int) -> bytes:
-        self._hurry()
-        return self._sock.recv(size)  # type: ignore[no-any-return]
+        """As of a socket."""
+        self._arm()
+        return self.sock.recv(size)
 
-    def recv_into(self, buffer: Any) -> int:
-        self._hurry()
-        return self._sock.recv_into(buffer)  # type: ignore[no-any-return]
+    def recv_into(self, *args: Any) -> int:
+        """As of a socket; what the parser of hiredis reads by."""
+        self._arm()
+        return self.sock.recv_into(*args)
 
     def sendall(self, data: bytes) -> None:
-        self._hurry()
-        self._sock.sendall(data)
-
-    def settimeout(self, seconds: float | None) -> None:
-        """The library sets its own for each read; ours holds."""
+        """As of a socket."""
+        self._arm()
+        self.sock.sendall(data)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+        return getattr(self.sock, name)
 
 
-def options(address: Address) -> dict[str, Any]:
-    """What the library's connections are to be made with."""
-    found: dict[str, Any] = {"db": address.db, "username": address.user or None, "password": address.password or None}
-    if address.path:
-        return {**found, "path": address.path}
-    if address.tls and address.ca:
-        found["ssl_ca_certs"] = address.ca
-    return found
+class _Tcp(Connection):
+    def _connect(self) -> Any:
+        return Timed(super()._connect())  # type: ignore[no-untyped-call]
 
 
-def _connection_class(address: Address) -> Any:
-    from valkey import connection as library
-
-    base = library.UnixDomainSocketConnection if address.path else library.SSLConnection if address.tls else library.Connection
-
-    class Timed(base):  # type: ignore[misc,valid-type]
-        def _connect(self) -> Any:
-            return _Timed(super()._connect())
-
-    return Timed
+class _Tls(SSLConnection):
+    def _connect(self) -> Any:
+        return Timed(super()._connect())  # type: ignore[no-untyped-call]
 
 
-def _async_class(address: Address) -> Any:
-    from valkey.asyncio import connection as library
-
-    return library.UnixDomainSocketConnection if address.path else library.SSLConnection if address.tls else library.Connection
+class _Unix(UnixDomainSocketConnection):
+    def _connect(self) -> Any:
+        return Timed(super()._connect())  # type: ignore[no-untyped-call]
 
 
 class Wire:
-    """Calls of one script on one server. ``find`` tells where the server is now, (host, port), or None for a unix socket.
+    """A blocking connection; used by one thread at a time."""
 
-    ``probe``: keys and arguments of a call that shows whether the script can do its work.
-    """
-
-    def __init__(
-        self, address: Address, script: bytes, limit: float, probe: tuple[Sequence[str], Sequence[Argument]], find: Callable[[], tuple[str, int] | None]
-    ) -> None:  # fmt: skip
-        self.shown, self.script, self.limit, self._probe, self._find = address.shown, script, limit, probe, find
-        self.sha = sha1(script, usedforsecurity=False).hexdigest()
-        self._options, self._classes = options(address), (_connection_class(address), _async_class(address))
-        self.calls = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._ready: deque[Any] = deque()
-        self._some = threading.Condition()
-        self._made = self._waiting = 0
-        self.health = Health(self.shown, self._connect)
-
-    def run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """What the script answers. Raises UnreachableError, after the limit at the latest."""
-        return self.hear(self.say(keys, arguments))
-
-    def say(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Send a call without waiting for its answer, which ``hear`` fetches. Raises UnreachableError."""
-        until = monotonic() + self.limit
-        connection = self._take(until)
+    def __init__(self, spec: LinkSpec, address: Address, sentinel: bool = False) -> None:
+        kind: Any = _Tls if spec.tls else _Tcp if address[1] else _Unix
         try:
-            connection._sock.until = until
-            connection.send_packed_command(connection.pack_command("EVALSHA", self.sha, len(keys), *keys, *arguments), check_health=False)
+            self._connection: Any = kind(retry=Retry(NoBackoff(), 0), **settings(spec, address, sentinel))
+            self._connection.connect()
         except Exception as error:
-            raise self._broken(connection, error) from None
-        return connection
+            raise unreachable(error, handshake=True) from None
+        self._socket: Timed = self._connection._sock
+        self.used = monotonic()
 
-    def hear(self, connection: Any) -> Any:
-        """The answer to what was said on a connection. Raises UnreachableError."""
+    def send(self, command: Iterable[str | bytes | int], deadline: float) -> None:
+        """Write a command. Raises what the library raises."""
+        self._socket.deadline = deadline
+        self._connection.send_packed_command(self._connection.pack_command(*command))
+
+    def read(self) -> Any:
+        """The answer to the oldest command that has none, by the deadline of the last ``send``."""
+        return self._connection.read_response(disconnect_on_error=False)
+
+    def ask(self, *command: str | bytes | int, within: float = CONNECTING) -> Any:
+        """One command and its answer. Raises Unreachable, and is not to be used again then."""
         try:
-            answer = connection.read_response()
+            self.send(command, monotonic() + within)
+            return self.read()
         except Exception as error:
-            raise self._broken(connection, error) from None
-        self.calls += 1
-        self._give(connection)
-        return answer
+            raise unreachable(error) from None
 
-    def _take(self, until: float) -> Any:
-        self.follow_fork()
-        if self.health.down:
-            raise UnreachableError(self.shown)
-        try:
-            return self._ready.pop()
-        except IndexError:
-            pass
-        with self._some:
-            self._waiting += 1
-            try:
-                while not self._ready:
-                    if self._made < MOST:
-                        self.health.mend()
-                    left = until - monotonic()
-                    if left <= 0 or self.health.down:
-                        raise UnreachableError(self.shown)
-                    self._some.wait(left)
-                return self._ready.pop()
-            finally:
-                self._waiting -= 1
-
-    def follow_fork(self) -> None:
-        """A forked worker must not speak on its parent's sockets."""
-        if self._pid != os.getpid():
-            self._begin()
-
-    def _give(self, connection: Any) -> None:
-        self._ready.append(connection)
-        if self._waiting:
-            with self._some:
-                self._some.notify()
-
-    def _broken(self, connection: Any, error: Exception) -> UnreachableError:
-        """Drop a connection, and whatever else was open to that server."""
-        self._drop(connection)
-        self._drop_all()
-        self.health.failed()
-        return UnreachableError(f"{self.shown}: {said(error)}{cure(error)}")
-
-    def _drop_all(self) -> None:
-        while True:
-            try:
-                connection = self._ready.pop()
-            except IndexError:
-                return
-            self._drop(connection)
-
-    def _drop(self, connection: Any) -> None:
-        with self._some:
-            self._made -= 1
-        with suppress(Exception):  # it is gone either way
-            connection.disconnect()
-
-    def _connect(self) -> None:
-        """Make one more connection, see that the script does its work over it within the limit, and put it with the others."""
-        connection = self.made_anew()
-        try:
-            connection.connect()
-            keys, arguments = self._probe
-            connection.send_command("SCRIPT", "LOAD", self.script)
-            connection.read_response()
-            connection._sock.until = monotonic() + self.limit
-            connection.send_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
-            connection.read_response()
-        except BaseException:
-            connection.disconnect()
-            raise
-        with self._some:
-            self._made += 1
-        self._give(connection)
-
-    def made_anew(self, loops: bool = False) -> Any:
-        """A connection that is not connected yet. ``loops``: for an event loop. Waits for sentinels where there are any."""
-        place = self._find()
-        where = {} if place is None else {"host": place[0], "port": place[1]}
-        return self._classes[loops](**self._options, **where, socket_timeout=CONNECTING, socket_connect_timeout=CONNECTING)
-
-    def once(self, *command: Argument) -> Any:
-        """One command on a connection of its own, by a thread that may wait. Raises what goes wrong."""
-        connection = self.made_anew()
-        try:
-            connection.connect()
-            connection._sock.until = monotonic() + CONNECTING
-            connection.send_command(*command)
-            return connection.read_response()
-        finally:
-            connection.disconnect()
+    def alive(self) -> bool:
+        """Whether a connection that has lain idle still stands: it has nothing to say, not even that it is closed."""
+        if monotonic() - self.used < IDLE:
+            return True
+        poll = select.poll()
+        poll.register(self._socket.sock, select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
-        """Let go of all connections."""
-        self.health.close()
-        self._drop_all()
+        """Let go of it. In a forked process this leaves the parent's connection standing."""
+        self._connection._sock = None
+        with suppress(OSError):
+            self._socket.sock.close()
+
+
+def async_connection(spec: LinkSpec, address: Address) -> Any:
+    """A connection of asyncio that is still to be connected, by the loop that will use it."""
+    kind: Any = aioredis.SSLConnection if spec.tls else aioredis.Connection if address[1] else aioredis.UnixDomainSocketConnection
+    return kind(retry=AsyncRetry(NoBackoff(), 0), **settings(spec, address, False))
+
+
+async def drop(connection: Any) -> None:
+    """Close a connection of the running loop at once, without TLS's farewell: the loop may be about to end."""
+    writer = connection._writer
+    if writer is not None:
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
+
+
+def settings(spec: LinkSpec, address: Address, sentinel: bool) -> dict[str, Any]:
+    """What a connection is made with. Raises Unreachable where the password's place is empty."""
+    password = (
+        _password(spec.sentinel_password_env, "", "") if sentinel else _password(spec.password_env, spec.password_file, spec.password)
+    )
+    found: dict[str, Any] = {"socket_timeout": CONNECTING, "socket_connect_timeout": CONNECTING, "protocol": 2, "driver_info": None}
+    found |= {"password": password, "username": (not sentinel and spec.user) or None, "db": 0 if sentinel else spec.db}
+    found |= {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+    if not address[1]:
+        return found | {"path": address[0]}
+    found |= {"host": address[0], "port": address[1], "socket_keepalive": True}
+    if spec.tls:
+        found |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": spec.ca or None}
+    return found
+
+
+def _password(env: str, file: str, given: str) -> str | None:
+    if env:
+        if env not in os.environ:
+            raise Unreachable(f"the environment variable {env}, which is to hold the password, is not set", cure=f"set {env}")
+        return os.environ[env]
+    if file:
+        try:
+            return Path(file).read_text("utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise Unreachable(f"the password file {file} cannot be read ({what})", cure="make it readable to the site's user") from None
+    return given or None
+
+
+_KNOWN: tuple[tuple[type[Exception], str, str], ...] = (
+    (wrong.AuthenticationError, "the user or password is wrong, or missing", _LOGIN),
+    (wrong.NoPermissionError, "the user may not do what is needed", _PERMISSION),
+    (wrong.OutOfMemoryError, "the server's memory is full", _MEMORY),
+    (wrong.ReadOnlyError, "the server is a read-only replica", ""),
+    (wrong.BusyLoadingError, "the server is loading its data", ""),
+    (wrong.ClusterDownError, "the Cluster is down", ""),
+)
+_CODES = (("NOAUTH", "WRONGPASS"), ("NOPERM",), ("OOM",), ("READONLY",), ("LOADING",), ("CLUSTERDOWN",))
+"""How a server begins such an answer, in the rows' order."""
+
+
+def unreachable(error: BaseException, handshake: bool = False) -> Unreachable:
+    """What a failure means. A server's own words are shown only where no password can be among them, and as printable ASCII."""
+    if isinstance(error, Unreachable):
+        return error
+    if isinstance(error, wrong.TimeoutError | TimeoutError):
+        return Unreachable("it does not answer in time", late=not handshake)
+    if isinstance(
+        error, wrong.MovedError | wrong.AskError | wrong.TryAgainError
+    ):  # AskError is told apart from MovedError by nothing we do
+        return Moved()
+    for kind, what, cure in _KNOWN:
+        if isinstance(error, kind):
+            return Unreachable(what, cure=cure)
+    text = str(error)
+    for row, codes in enumerate(_CODES):
+        if any(code in text for code in codes):  # inside of a script's own error
+            return Unreachable(_KNOWN[row][1], cure=_KNOWN[row][2])
+    if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in text or "certificate" in text:
+        return Unreachable("its certificate is not accepted", cure=_AUTHORITY)
+    if isinstance(error, wrong.ResponseError):
+        return Unreachable("it refuses to work" if handshake else f"it answers with an error: {_SCRIPT_ERROR.sub('?', text)[:160]}")
+    if isinstance(error, wrong.ConnectionError | OSError):
+        return Unreachable("it cannot be reached" if handshake else "the connection broke")
+    return Unreachable("it answers with something that is no answer")
+
+
+class Moved(Unreachable):
+    """A part of a Cluster's keys lies elsewhere than was known; the next call will find it."""
+
+    def __init__(self) -> None:
+        super().__init__("keys have moved to another node", blame=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from . import run, scenarios
 from .kinds import SCENARIOS
+from .server import SERVERS
 
 MIX = "mix"
 
@@ -19,14 +20,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=60, help="how long the mix of people and declared crawlers takes (default: 60)")
     parser.add_argument("--only", action="append", choices=(MIX, *SCENARIOS), help="leave out all others; may be repeated")
+    parser.add_argument(
+        "--server", choices=tuple(SERVERS), default="uvicorn", help="with two workers, under FastAPI or Flask (default: uvicorn)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     wanted = options.only or (MIX, *SCENARIOS)
     try:
-        mix = run.run(options.seconds) if MIX in wanted else None
+        mix = run.run(options.seconds, options.server) if MIX in wanted else None
         if mix and not options.json:
             mix.show()
-        outcomes = _play([name for name in SCENARIOS if name in wanted], quiet=options.json)
+        outcomes = _play([name for name in SCENARIOS if name in wanted], options.server, quiet=options.json)
     except KeyboardInterrupt:
         return 130
     problems = [*(mix.problems() if mix else ()), *scenarios.problems(outcomes)]
@@ -36,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _play(names: Sequence[str], *, quiet: bool) -> list[scenarios.Outcome]:
+def _play(names: Sequence[str], server: str, *, quiet: bool) -> list[scenarios.Outcome]:
     outcomes = []
     if names and not quiet:
         print(f"\n{scenarios.HEAD}")
-    for outcome in scenarios.play(names):
+    for outcome in scenarios.play(names, server):
         outcomes.append(outcome)
         if not quiet:
             print(outcome.line(), flush=True)

@@ -24,6 +24,7 @@ class Result:
     end: Sequence[int]
     logged: int
     lost: bool
+    server: str = "uvicorn"
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -77,7 +78,7 @@ class Result:
         total = sum(row["requests"] for row in self.rows.values())
         start, last = (" + ".join(f"{size / MIB:.1f}" for size in sizes) for sizes in (self.start, self.end))
         print(
-            f"\n{total:,} requests in {self.seconds:.0f} s, {total / self.seconds:,.0f} a second from {USERS} users, uvicorn with {len(self.start)} workers"
+            f"\n{total:,} requests in {self.seconds:.0f} s, {total / self.seconds:,.0f} a second from {USERS} users, {self.server} with {len(self.start)} workers"
         )
         print(
             f"private memory of the workers: {start} MiB after warm-up, {last} MiB at the end ({self.growth:+.1%}, at most {GROWTH:+.0%})"
@@ -85,8 +86,8 @@ class Result:
         print("\n".join(["NOT as it must be:", *(f"  {p}" for p in self.problems())]) if self.problems() else "all as it must be")
 
 
-def run(seconds: float) -> Result:
+def run(seconds: float, server: str) -> Result:
     """The load test itself. Raises RuntimeError when the site or locust does not start."""
-    found = load("locustfile.py", USERS, seconds)
+    found = load("locustfile.py", USERS, seconds, server=server)
     logged = sum(line["rule"] == "ai-training" for line in found.log)
-    return Result(seconds=seconds, rows=found.report, start=found.start, end=found.end, logged=logged, lost=found.lost)
+    return Result(seconds=seconds, rows=found.report, start=found.start, end=found.end, logged=logged, lost=found.lost, server=server)

@@ -92,13 +92,14 @@ HEAD = (
 )
 
 
-def play(names: Iterable[str]) -> Iterable[Outcome]:
+def play(names: Iterable[str], server: str) -> Iterable[Outcome]:
     """Each scenario, as it ends. Raises RuntimeError when its site or locust does not start."""
     for name in names:
         scenario = SCENARIOS[name]
         users = PERSONS + scenario.number + len(scenario.beside)
         classes = ("Person", scenario.attackers, *scenario.beside)
-        yield Outcome(scenario, load("signatures.py", users, scenario.seconds, classes, str(HERE / "policies" / f"{name}.yaml")))
+        policy = str(HERE / "policies" / f"{name}.yaml")
+        yield Outcome(scenario, load("signatures.py", users, scenario.seconds, classes, policy, server=server))
 
 
 def problems(outcomes: Sequence[Outcome]) -> list[str]:

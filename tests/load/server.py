@@ -26,6 +26,14 @@ GROWTH = 0.10
 """The share by which the private memory of the workers may grow after the warm-up."""
 WARM_UP = 1 / 3
 """The share of the run after which memory must not grow: until then caches, pools and code that is used first fill."""
+SERVERS = {
+    "uvicorn": ("tests.load.serve", "{port}"),
+    "gunicorn": (
+        "gunicorn", "tests.load.wsgi:app", "--bind", "127.0.0.1:{port}", "--workers", "2", "--worker-class", "gthread", "--threads", "8",
+        "--log-level", "warning",
+    ),
+}  # fmt: skip
+"""What Python runs, for each server, as a module."""
 TICK = 0.25
 READY_WITHIN = 60.0
 STOP_WITHIN = 20.0
@@ -50,31 +58,32 @@ class Run:
 
 
 @contextmanager
-def site(directory: Path, policy: str | None = None) -> Iterator[tuple[psutil.Process, str]]:
+def site(directory: Path, policy: str | None = None, server: str = "uvicorn") -> Iterator[tuple[psutil.Process, str]]:
     """The site under load, by the bundled policy or a file: its server's process, and where it is. Raises RuntimeError when it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     env = {**os.environ, "CRAWLGUARD_STATE_DIR": str(directory), "LOAD_DIRECTORY": str(directory)}
+    env["XDG_RUNTIME_DIR"] = str(directory)  # gunicorn's control socket
     if policy:
         env["LOAD_POLICY"] = policy
     with (directory / "server.out").open("wb") as out:
-        command = [sys.executable, "-m", "tests.load.serve", str(port)]
-        server = subprocess.Popen(command, cwd=HERE.parents[1], env=env, stdout=out, stderr=out, start_new_session=True)
+        command = [sys.executable, "-m", *(word.format(port=port) for word in SERVERS[server])]
+        process = subprocess.Popen(command, cwd=HERE.parents[1], env=env, stdout=out, stderr=out, start_new_session=True)
     try:
         deadline = time.monotonic() + READY_WITHIN
         while not _answers(port):
             with suppress(subprocess.TimeoutExpired):
-                server.wait(TICK)
-            if server.returncode is not None or time.monotonic() > deadline:
+                process.wait(TICK)
+            if process.returncode is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the site did not start:\n{(directory / 'server.out').read_text('utf-8', 'replace')}")
-        yield psutil.Process(server.pid), f"http://127.0.0.1:{port}"
+        yield psutil.Process(process.pid), f"http://127.0.0.1:{port}"
     finally:
         with unbreakable():
-            server.terminate()
+            process.terminate()
             with suppress(subprocess.TimeoutExpired):  # the workers write down what they have measured
-                server.wait(STOP_WITHIN)
-            end(server)
+                process.wait(STOP_WITHIN)
+            end(process)
 
 
 def _answers(port: int) -> bool:
@@ -96,19 +105,19 @@ def workers(server: psutil.Process) -> dict[int, tuple[int, float]]:
     found = {}
     for child in server.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if any("spawn_main" in part for part in child.cmdline()):  # not multiprocessing's resource tracker
+            if not any("resource_tracker" in part for part in child.cmdline()):  # multiprocessing's, which uvicorn uses
                 info, times = child.memory_info(), child.cpu_times()
                 found[child.pid] = info.rss - getattr(info, "shared", 0), times.user + times.system
     return found
 
 
-def load(file: str, users: int, seconds: float, classes: Sequence[str] = (), policy: str | None = None) -> Run:
+def load(file: str, users: int, seconds: float, classes: Sequence[str] = (), policy: str | None = None, *, server: str = "uvicorn") -> Run:
     """Send the users of a locust file against the site. Raises RuntimeError when the site or locust does not start."""
     with tempfile.TemporaryDirectory(prefix="crawlguard-load-") as made, orderly():
         directory = Path(made)
-        with site(directory, policy) as (server, url):
-            before = sum(cpu for _, cpu in workers(server).values())
-            samples = _locust(directory, server, [file, *classes], users, seconds, {"LOAD_HOST": url})
+        with site(directory, policy, server) as (process, url):
+            before = sum(cpu for _, cpu in workers(process).values())
+            samples = _locust(directory, process, [file, *classes], users, seconds, {"LOAD_HOST": url})
         report = directory / "report.json"
         if not report.is_file():
             raise RuntimeError(f"locust did not do its work:\n{(directory / 'locust.out').read_text('utf-8', 'replace')}")

@@ -1,58 +1,28 @@
-"""The site under load: the demo's pages and a catalogue of goods under FastAPI, guarded behind a trusted proxy, and the guard's time measured."""
+"""The site under load behind uvicorn: the demo's pages and a catalogue of goods under FastAPI. ``wsgi`` is the same under Flask."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from time import thread_time_ns
 
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 
-from crawlguard import Decision, Guard
 from crawlguard.asgi import CrawlGuardMiddleware
 from crawlguard.demo import content
-from crawlguard.request import RequestView
 
-DIRECTORY = Path(os.environ["LOAD_DIRECTORY"])
-FILE = os.urandom(256 << 10)
+from .meter import FILE, metered
 
-
-class Metered(Guard):
-    """A guard that adds up the CPU time (ns) of its decisions, and of what it notes of responses. The first decisions open tables."""
-
-    spent, decisions = 0, -50
-
-    def decide(self, view: RequestView, locate: Callable[[], object] | None = None) -> Decision:
-        began = thread_time_ns()
-        decision = super().decide(view, locate)
-        self._spend(began)
-        self.decisions += 1
-        return decision
-
-    def responded(self, view: RequestView, status: int, size: int) -> None:
-        began = thread_time_ns()
-        super().responded(view, status, size)
-        self._spend(began)
-
-    def _spend(self, began: int) -> None:
-        if self.decisions >= 0:
-            self.spent += thread_time_ns() - began
+guard = metered()
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Writes down what was measured when the worker ends."""
+    """uvicorn ends a worker by a signal, past ``atexit``, but after this."""
     yield
-    meter = {"spent": guard.spent, "decisions": guard.decisions}
-    (DIRECTORY / f"meter-{os.getpid()}.json").write_text(json.dumps(meter), "utf-8")
+    guard.write()
 
 
-# The locust clients play the reverse proxy: each names its client's address in X-Forwarded-For.
-guard = Metered(os.environ.get("LOAD_POLICY"), trusted_proxies=["127.0.0.1"], log=DIRECTORY / "decisions.log")
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(CrawlGuardMiddleware, policy=guard)
 
@@ -92,8 +62,8 @@ async def style() -> Response:
     return Response(content.CSS, media_type="text/css")
 
 
+@app.get("/favicon.ico")
 @app.get("/logo.png")
-@app.get("/images/{name}")
 async def logo() -> Response:
     return Response(content.LOGO, media_type="image/png")
 

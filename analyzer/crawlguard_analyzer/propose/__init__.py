@@ -95,7 +95,7 @@ def _notes(load: Load, shards: Shards | None) -> Iterator[str]:
     elif load.anonymous:
         yield "the clients are whole subnets (privacy: subnet), so no rule for a single address can be proposed"
     if not load.policy.asn or load.clients["asn"].is_null().all():
-        yield "without an ASN database (--asn FILE) no rule by network operator can be proposed; subnets stand in for them"
+        yield "without an ASN database (--asn FILE) no rule by network operator can be proposed; subnets stand in for them, and exits that many people share (relays, VPNs) are not known"
     if shards is None:
         yield "without the log itself, or with clients made anonymous, there are no rules by rate, and the numbers are the table's"
     if load.clients["swarm"].is_not_null().any():

@@ -118,19 +118,27 @@ def _floor(kind: Kind, load: Load, least: int) -> int:
 
 
 def _keyed(load: Load) -> pl.DataFrame:
-    """The clients with all that groups are made by. ``exact``: the User-Agent can stand in a rule (not where the log has none at all)."""
+    """The clients with all that groups are made by. ``exact``: the User-Agent can stand in a rule (not where the log has none at all).
+
+    Where many people share an exit (a relay, a VPN, a company's proxy) machines come out of it too, but no rule by place can tell them apart: such
+    addresses, their subnets and their operators make no group, whoever was seen there.
+    """
     clients = load.clients
-    cloud = pl.col("cloud") > 0 if "cloud" in clients.columns else pl.lit(False)
+    cloud, shared = (pl.col(name) > 0 if name in clients.columns else pl.lit(False) for name in ("cloud", "exit"))
     ua = pl.col("ua")
     clients = clients.with_columns(
         cloud.alias("in_cloud"),
         (~ua.str.contains("\ufffd", literal=True) & (ua.str.len_bytes() <= MAX_UA) & (ua != "").any()).alias("exact"),
-        (pl.col("addressed") & pl.col("subnet").str.contains("/", literal=True)).alias("netted"),
+        (pl.col("addressed") & pl.col("subnet").str.contains("/", literal=True) & ~shared.any().over("subnet")).alias("netted"),
+        shared.alias("shared"),
         pl.Series("own", [_own(c) if known else None for c, known in clients.select("client", "addressed").iter_rows()], dtype=pl.String),
+    )
+    clients = clients.with_columns(
+        pl.when(~pl.col("shared")).then("own").alias("own"), pl.when(~pl.col("shared").any().over("asn")).then("asn").alias("asn")
     )
     netted = clients.filter("netted")
     side = netted.filter(pl.col("side") == MACHINE)["subnet"].unique()
-    out = netted.filter(pl.col("side").is_in((PERSON, KEPT, SLOW)))["subnet"].unique().to_list()
+    out = clients.filter(pl.col("side").is_in((PERSON, KEPT, SLOW)) | ~pl.col("netted"))["subnet"].drop_nulls().unique().to_list()
     prefixes = {prefix for subnet, prefix in joined(side.sort().to_list(), out).items() if subnet != prefix}
     told = holders(clients["subnet"].drop_nulls().unique().to_list(), prefixes)
     return clients.with_columns(clients["subnet"].replace_strict(told, default=None, return_dtype=pl.String).alias("joined"))

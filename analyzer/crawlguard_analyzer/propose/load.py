@@ -51,6 +51,11 @@ class Load:
     last: int
 
     @property
+    def timed(self) -> bool:
+        """Whether the log says how long the server took."""
+        return bool(self.clients["spent"].sum())
+
+    @property
     def addressed(self) -> bool:
         """Whether any address of the log can stand in a rule: a log with keyed addresses has none."""
         return bool(self.clients["addressed"].any())
@@ -63,6 +68,8 @@ class Load:
 
 def load_of(clients: pl.DataFrame, policy: Policy, *, reviewed: Sequence[Rule] = ()) -> Load:
     """For a live policy. ``reviewed``: rules that were proposed before; they count as if they were in force already."""
+    if "spent" not in clients.columns:
+        clients = clients.with_columns(pl.lit(0, pl.Int64).alias("spent"))
     known = clients.drop("row", "side", strict=False).with_row_index("row")
     known = known.with_columns(
         pl.Series("addressed", [_addressed(text) for text in known["client"]], dtype=pl.Boolean),

@@ -61,7 +61,7 @@ def table_hits(load: Load, policy: Policy, rules: Sequence[Rule]) -> pl.DataFram
     whole = with_rules(policy, rules)
     ruleset = compile_policy(whole)
     numbers, masks = client_masks(ruleset, whole, load.clients)
-    told = load.clients.select("client", "requests", "bytes", "first", "last").with_columns(numbers)
+    told = load.clients.select("client", "requests", "bytes", "spent", "first", "last").with_columns(numbers)
     parts = [pl.DataFrame(schema=HITS)]
     for rule in ruleset.rules[len(ruleset.rules) - len(rules) :]:
         holding = [number for number, mask in enumerate(masks) if specialise(rule.term, mask) is True]

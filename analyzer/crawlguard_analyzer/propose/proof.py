@@ -27,6 +27,7 @@ HITS: dict[str, Any] = {
     "client": pl.String,
     "requests": pl.Int64,
     "bytes": pl.Int64,
+    "spent": pl.Int64,
     "first": pl.Int64,
     "last": pl.Int64,
 }
@@ -66,9 +67,9 @@ def proved(policy: Policy, rules: Sequence[Rule], shards: Shards) -> Proof:
         acted = test.decide(rows).select("shadow").with_row_index("at").explode("shadow").filter(pl.col("shadow").is_in(ids))
         if not acted.height:
             continue
-        hit = rows.select("time", pl.col("ip").alias("client"), "method", "target", "status", pl.col("bytes").clip(lower_bound=0), "ua")[
-            acted["at"]
-        ].with_columns(acted["shadow"].alias("rule"))
+        hit = rows.select(
+            "time", pl.col("ip").alias("client"), "method", "target", "status", pl.col("bytes", "spent").clip(lower_bound=0), "ua"
+        )[acted["at"]].with_columns(acted["shadow"].alias("rule"))
         parts = [_summed([*parts, _summed([hit.with_columns(first="time", last="time", requests=pl.lit(1, pl.Int64))])])]
         _remember(proof, hit)
     if parts:
@@ -81,7 +82,7 @@ def _summed(parts: list[pl.DataFrame]) -> pl.DataFrame:
     return (
         pl.concat([part.select(columns) for part in parts])
         .group_by("rule", "client")
-        .agg(pl.col("requests", "bytes").sum(), pl.col("first").min(), pl.col("last").max())
+        .agg(pl.col("requests", "bytes", "spent").sum(), pl.col("first").min(), pl.col("last").max())
         .select(columns)
     )
 

@@ -40,7 +40,7 @@ class Evidence:
     """What the rule would have met. ``adds``: requests that no proposal before it covers. ``share``: of all requests of the log.
 
     ``classes``: requests by class of client. ``reasons``: features that speak for machines, in words. ``samples``: rows of the log.
-    ``bytes``: of the answers; times in epoch seconds.
+    ``bytes``: of the answers; ``spent``: microseconds that the server took, None where the log does not say; times in epoch seconds.
     """
 
     requests: int
@@ -48,6 +48,7 @@ class Evidence:
     clients: int
     share: float
     bytes: int
+    spent: int | None
     classes: Mapping[str, int]
     reasons: tuple[str, ...]
     first: int
@@ -76,7 +77,8 @@ class Proposal:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON. ``savings.cpu_seconds`` is null: no format that is read says how long a request took."""
+        """Plain data for JSON. ``savings.cpu_seconds``: how long the server took, so the most that its CPU can have been busy; null
+        where the log does not say."""
         seen, risk = self.evidence, self.risk
         return {
             "id": self.id,
@@ -97,7 +99,11 @@ class Proposal:
                 "last": iso(seen.last),
                 "samples": [{**sample, "time": iso(sample["time"])} for sample in seen.samples],
             },
-            "savings": {"requests": seen.requests, "bytes": seen.bytes, "cpu_seconds": None},
+            "savings": {
+                "requests": seen.requests,
+                "bytes": seen.bytes,
+                "cpu_seconds": None if seen.spent is None else round(seen.spent / 1e6, 3),
+            },
             "risk": {
                 "people": risk.people,
                 "requests": risk.requests,

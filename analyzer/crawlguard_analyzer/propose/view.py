@@ -6,7 +6,7 @@ import click
 
 from crawlguard.console import table
 
-from ..report.words import count, plain
+from ..report.words import UNTIMED, count, duration, plain
 from .proposal import Proposal, Proposals, day
 
 COLOURS = {"high": "green", "medium": "yellow", "low": "red"}
@@ -16,10 +16,12 @@ def show(found: Proposals, *, rules: bool = True) -> str:
     """The whole of it as text. ``rules``: with the YAML of each."""
     parts = [_head(found)]
     if found.proposals:
-        rows = [_row(one) for one in found.proposals]
-        head = ("rule", "does", "requests", "of all", "people", "unsure", "confidence", "shadow", "expires")
+        untimed = _untimed(found)
+        rows = [_row(one, untimed) for one in found.proposals]
+        head = ("rule", "does", "requests", "of all", *["CPU"] * (not untimed), "people", "unsure", "confidence", "shadow", "expires")
         parts.append(table(rows, head, COLOURS))
-    parts += [f"  note: {plain(note, 400)}" for note in found.notes]
+    notes = [*found.notes, *[f"CPU saved: n/a, as the log does not say how long the server took; to know it, {UNTIMED}"] * _untimed(found)]
+    parts += [f"  note: {plain(note, 400)}" for note in notes]
     if rules and found.proposals:
         parts += ["", "\n".join(_painted(one.yaml) for one in found.proposals).rstrip("\n")]
     return "\n".join(parts)
@@ -35,13 +37,17 @@ def _head(found: Proposals) -> str:
     return f"{load}.\n{click.style(sure, bold=True)}\n"
 
 
-def _row(one: Proposal) -> tuple[str, ...]:
+def _row(one: Proposal, untimed: bool) -> tuple[str, ...]:
     seen, risk = one.evidence, one.risk
     people, unsure = (str(n) if n else "-" for n in (risk.people, risk.unsure))
     return (
-        one.id, one.then, f"{seen.requests:,}", f"{seen.share:.1%}", people, unsure, one.confidence, f"{one.shadow_days} d",
+        one.id, one.then, f"{seen.requests:,}", f"{seen.share:.1%}", *[duration(seen.spent or 0)] * (not untimed), people, unsure, one.confidence, f"{one.shadow_days} d",
         one.expires.isoformat(),
     )  # fmt: skip
+
+
+def _untimed(found: Proposals) -> bool:
+    return any(one.evidence.spent is None for one in found.proposals)
 
 
 def _painted(yaml: str) -> str:

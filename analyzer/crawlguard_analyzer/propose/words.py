@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from ..report.words import count, size, trait
+from ..report.words import count, duration, size, trait
 from .candidates import Candidate
 from .load import LOAD, PERSON, REFUSED, UNSURE, Load
 from .measure import Bench
@@ -34,7 +34,7 @@ def proposal(load: Load, one: Candidate, adds: int, bench: Bench, today: date) -
     """A measured candidate (see ``Bench``) as a proposal. ``adds``: requests that no proposal before it covers."""
     hits = bench.proof.hits.filter(pl.col("rule") == one.id)
     proved, active = bench.shards is not None, len(bench.proof.days.get(one.id, ()))
-    met = hits.join(load.clients.drop("requests", "bytes", "first", "last"), on="client")
+    met = hits.join(load.clients.drop("requests", "bytes", "spent", "first", "last"), on="client")
     met = met.filter(pl.col("side") != REFUSED).sort("requests", "client", descending=[True, False])
     active = active or int(met["days"].max() or 1)  # type: ignore[arg-type]
     seen = _evidence(load, met, adds, tuple(bench.proof.samples.get(one.id, ())))
@@ -59,6 +59,7 @@ def _evidence(load: Load, met: pl.DataFrame, adds: int, samples: tuple[dict[str,
         clients=met.height,
         share=requests / max(1, load.requests),
         bytes=int(met["bytes"].sum()),
+        spent=int(met["spent"].sum()) if load.timed else None,
         classes=dict(by_class.iter_rows()),
         reasons=tuple(_reasons(met)),
         first=int(met["first"].min() or 0),  # type: ignore[arg-type]
@@ -164,7 +165,7 @@ def _comments(
     yield f"proposed: {today.isoformat()}, {one.says}; from a log of {load.requests:,} requests, {day(load.first)} to {day(load.last)}"
     classes = ", ".join(f"{name} {requests:,}" for name, requests in seen.classes.items())
     adds = "" if seen.adds >= seen.requests else f", {seen.adds:,} of them beyond the proposals above"
-    yield f"hits: {seen.requests:,} requests ({seen.share:.1%} of all{adds}) of {count(seen.clients, 'client')} ({classes}), {size(seen.bytes)} of answers"
+    yield f"hits: {seen.requests:,} requests ({seen.share:.1%} of all{adds}) of {count(seen.clients, 'client')} ({classes}), {size(seen.bytes)} of answers, {_cpu(seen)}"
     if seen.reasons:
         yield f"why: {'; '.join(seen.reasons)}"
     yield from _at_risk("people", risk.people, risk.requests, risk.traces, "who count as people")
@@ -176,6 +177,11 @@ def _comments(
     for row in seen.samples:
         request = f"{row['method']} {shown(str(row['target']), 90)} {row['status']}"
         yield f"e.g. {iso(row['time'])} {shown(row['client'], 60)} {request} {shown(row['ua'] or '(no User-Agent)', 100)}"
+
+
+def _cpu(seen: Evidence) -> str:
+    """The time that a server takes is the most that its CPU can be busy."""
+    return "CPU n/a" if seen.spent is None else f"at most {duration(seen.spent)} of CPU"
 
 
 def _at_risk(what: str, clients: int, requests: int, traces: Sequence[Trace], who: str) -> Iterator[str]:

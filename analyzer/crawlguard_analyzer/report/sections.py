@@ -11,7 +11,7 @@ from ..tables import CLASSES
 from .cells import ROWS, Column, Row, both, legend, name_of, stroke, sub, table_of
 from .markup import Content, Markup, el, join
 from .svg import bar_days, curve, share_bar, spark, stacked_days, swatch
-from .words import MEANINGS, NAMES, acted, count, moment, obedience, percent, plain, reasons, size
+from .words import MEANINGS, NAMES, UNTIMED, acted, count, duration, moment, obedience, percent, plain, reasons, size
 
 
 def sections(analysis: Analysis, then: str) -> list[tuple[str, str, Markup]]:
@@ -30,7 +30,7 @@ def _section(name: str, title: str, content: Content) -> Markup:
 
 def _load(analysis: Analysis) -> list[Markup]:
     classes = analysis.classes()
-    sums = {name: int(classes[name].sum()) for name in ("clients", "requests", "documents", "bytes")}
+    sums = {name: int(classes[name].sum()) for name in ("clients", "requests", "documents", "bytes", "spent")}
     names = classes["class"].to_list()
     bars = (("clients", "clients"), ("requests", "requests"), ("pages", "documents"), ("bytes sent", "bytes"))
 
@@ -43,6 +43,7 @@ def _load(analysis: Analysis) -> list[Markup]:
         Column("requests", share("requests"), "n"),
         Column("pages", share("documents"), "n opt"),
         Column("sent", share("bytes", size), "n opt"),
+        *[Column("server time", share("spent", duration), "n opt")] * bool(sums["spent"]),
     )  # fmt: skip
     return [
         legend(names),
@@ -243,6 +244,8 @@ def _log(analysis: Analysis) -> list[Markup]:
         )
         columns = (Column("reason", lambda row: row["reason"]), Column("lines", lambda row: f"{row['lines']:,}", "n"))
         told.append(table_of("Lines that could not be read", columns, rows.sort("lines", descending=True)))
+    if totals.rows and not totals.spent:
+        told.append(el("p", f"Time the server took: n/a. To know it, {UNTIMED}."))
     return [*told, *(el("p", note) for note in analysis.notes[:ROWS])]
 
 

@@ -12,7 +12,24 @@ import polars as pl
 
 from ..analysis import Analysis
 from ..tables import CLASSES, UNDECLARED
-from .words import NAMES, NEXT, acted, buckets, count, in_short, moment, obedience, percent, period, plain, reasons, short, size
+from .words import (
+    NAMES,
+    NEXT,
+    UNTIMED,
+    acted,
+    buckets,
+    count,
+    duration,
+    in_short,
+    moment,
+    obedience,
+    percent,
+    period,
+    plain,
+    reasons,
+    short,
+    size,
+)  # fmt: skip
 
 ROWS = 8
 """Rows of each table; the page and the exports have more."""
@@ -71,7 +88,7 @@ class _View:
 
     def load(self) -> Iterator[str]:
         table = self.analysis.classes()
-        clients = int(table["clients"].sum())
+        clients, spent = int(table["clients"].sum()), self.analysis.totals.spent
         if not clients:
             return
         rows = [
@@ -79,12 +96,13 @@ class _View:
                 Cell(NAMES.get(row["class"], row["class"]), _COLOURS.get(row["class"])),
                 Cell(f"{row['clients']:,}"), Cell(percent(row["clients"], clients)),
                 Cell(f"{row['requests']:,}"), Cell(percent(row["requests"], self.requests)),
-                Cell(self._bar(row["requests"], self.requests), _COLOURS.get(row["class"])),
-                Cell(size(row["bytes"])),
+                Cell(self._bar(row["requests"], self.requests, BAR // 2 if spent else BAR), _COLOURS.get(row["class"])),
+                Cell(size(row["bytes"])), *[Cell(duration(row["spent"]))] * bool(spent),
             ]
             for row in table.iter_rows(named=True)
         ]  # fmt: skip
-        yield from self._table("Who takes the load", ("", "clients", "", "requests", "", "", "sent"), rows, right=(1, 2, 3, 4, 6))
+        head = ("", "clients", "", "requests", "", "", "sent", *["server"] * bool(spent))
+        yield from self._table("Who takes the load", head, rows, right=(1, 2, 3, 4, 6, 7))
 
     def days(self) -> Iterator[str]:
         days = self.analysis.every_day()
@@ -204,6 +222,8 @@ class _View:
             f"{count(totals.lines, 'line')}, of which {count(missed, 'line')} could not be read ({percent(missed, totals.lines)}): {what}"
         )
         yield from self._wrapped(told if missed else f"{count(totals.lines, 'line')}, all of which could be read")
+        if totals.rows and not totals.spent:
+            yield from self._wrapped(f"time the server took: n/a; to know it, {UNTIMED}")
         for note in self.analysis.notes[:ROWS]:
             yield from self._wrapped(plain(note))
 
@@ -232,8 +252,8 @@ class _View:
     def _wrapped(self, text: str, indent: str = "  ") -> Iterator[str]:
         return wrapped(text, self.width, indent)
 
-    def _bar(self, part: int, whole: int) -> str:
-        return self.blocks[-1] * max(round(BAR * part / whole), 1 if part else 0) if whole else ""
+    def _bar(self, part: int, whole: int, most: int = BAR) -> str:
+        return self.blocks[-1] * max(round(most * part / whole), 1 if part else 0) if whole else ""
 
     def _spark(self, counts: Sequence[int], most: int = SPARKS) -> str:
         values = buckets(counts, most)

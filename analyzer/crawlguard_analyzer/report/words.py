@@ -121,6 +121,18 @@ def size(bytes_: float) -> str:
     return f"{bytes_:,.1f} TB"
 
 
+UNTIMED = "log $upstream_response_time or $request_time (nginx) or %D (Apache)"
+"""What makes a log say how long the server took; JSON logs of proxies and the logs of load balancers say it already."""
+
+
+def duration(micros: float) -> str:
+    """``14 ms``, ``2.1 s``, ``35 min``, ``1,200 h``."""
+    for most, unit, one in ((1e6, "ms", 1e3), (120e6, "s", 1e6), (7200e6, "min", 60e6)):
+        if micros < most:
+            return f"{micros / one:.3g} {unit}"
+    return f"{micros / 3600e6:,.1f} h"
+
+
 def short(number: float) -> str:
     """``950``, ``1.2k``, ``34M``: for axes and narrow columns."""
     for unit in ("", "k", "M", "G"):
