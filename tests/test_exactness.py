@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.alone
 LIMIT, WITHIN = 100, 10
 PROCESSES = 8
 SPAN = 3.0
-"""Seconds for which all ask without a pause: the burst is gone at once, and thirty more are refilled."""
+"""Seconds for which all ask: the burst is gone at once, and thirty more are refilled."""
 EXACT = 2
 
 WORKER = """
@@ -30,6 +31,7 @@ def ask(ip):
     return guard.decide(RequestView("GET", "/", [(b"user-agent", b"hammer/1")], ip)).allowed
 
 policy, problems = parse_policy(sys.argv[1])
+pause = float(sys.argv[2])
 assert policy is not None, problems
 guard = Guard(policy)
 ask("198.51.100.1")
@@ -40,6 +42,8 @@ for line in sys.stdin:
     now = last = first
     while now < until:
         admitted, last = admitted + ask(client), now
+        if pause:
+            time.sleep(pause)
         now = time.monotonic()
     print(admitted, first, last, flush=True)
 """
@@ -62,13 +66,23 @@ class Admitted(NamedTuple):
     allowed: float
 
 
+class Host(NamedTuple):
+    """Where workers run: what their command begins with, their policy's store, and the seconds between two questions."""
+
+    inside: tuple[str, ...]
+    store: str
+    pause: float = 0
+
+
 @contextmanager
-def crowd(policy: str, hosts: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[str]]]:
-    """PROCESSES workers that are ready to ask, dealt out to ``hosts``: what their command begins with."""
+def crowd(hosts: Sequence[Host]) -> Iterator[list[subprocess.Popen[str]]]:
+    """PROCESSES workers that are ready to ask, dealt out to ``hosts``."""
     pipe, started = subprocess.PIPE, []
     try:
         for number in range(PROCESSES):
-            command = [*hosts[number % len(hosts)], sys.executable, "-c", WORKER, policy]
+            host = hosts[number % len(hosts)]
+            policy = POLICY.format(store=host.store, limit=LIMIT, within=WITHIN)
+            command = [*host.inside, sys.executable, "-c", WORKER, policy, str(host.pause)]
             started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
         for worker in started:
             assert worker.stdout is not None
@@ -102,13 +116,18 @@ def hammer(workers: Sequence[subprocess.Popen[str]], client: str) -> Admitted:
     return Admitted(number, LIMIT + (last - first) * LIMIT / WITHIN)
 
 
-def judge(policy: str, hosts: Sequence[Sequence[str]] = ((),)) -> None:
-    """The median of three clients: a process that the machine stops in the middle of a write puts an old time back when it goes on."""
-    with crowd(policy, hosts) as workers:
+def judge(*hosts: Host) -> None:
+    """The median of three clients: a process that the machine stops in the middle of a write puts an old time back when it goes on.
+
+    Only in the shared table, which has no lock: a server does one thing after another.
+    """
+    with crowd(hosts) as workers:
         rounds = [hammer(workers, f"203.0.113.{n}") for n in range(3)]
     off = sorted(found.number - found.allowed for found in rounds)
     assert abs(off[1]) <= EXACT, rounds
 
 
-def test_eight_processes_of_one_host_share_one_limit_exactly(tmp_path: Path) -> None:
-    judge(POLICY.format(store=f"{{kind: shared, path: {tmp_path / 'rates'}}}", limit=LIMIT, within=WITHIN))
+def test_eight_processes_of_one_host_share_one_limit_exactly() -> None:
+    # Where the table lies by default. On a disk the first write of a process to a page may wait for the disk, between look and write.
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        judge(Host((), f"{{kind: shared, path: {directory}/rates}}"))

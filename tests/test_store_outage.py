@@ -34,7 +34,9 @@ return out
 OPS: list[Op] = [("{a}1", (1,)), ("{b}2", (2, 7))]
 SLACK = 0.08
 """Seconds that a call may take beyond its limit, not counting those in which its thread was ready and no processor free (the kernel says how many): a thread
-waits for the interpreter's lock, 5 ms for each other one, and these may be waiting for a processor. A wait that nothing bounds is of seconds here."""
+waits for the interpreter's lock, 5 ms for each other one, and these may be waiting for a processor. One call in fifty may meet with that for longer; none may
+take FAR, as each that waits for a connection to be made would (half a second), or for a server that nothing bounds (seconds)."""
+FAR = 0.4
 
 
 def unscheduled() -> float:
@@ -50,7 +52,8 @@ class Watcher:
 
     def __init__(self, link: Link, call: Callable[[], object]) -> None:
         self.link, self.call = link, call
-        self.worst, self.strangers = 0.0, 0
+        self.took: list[float] = []
+        self.strangers = 0
         self.worked = self.failed = 0
 
     def __call__(self) -> bool:
@@ -65,12 +68,13 @@ class Watcher:
             self.worked += 1
             return True
         finally:
-            self.worst = max(self.worst, time.monotonic() - unscheduled() - begin)
+            self.took.append(time.monotonic() - unscheduled() - begin)
 
     def held(self) -> None:
         """No call was too long or raised something strange."""
         assert self.strangers == 0
-        assert self.worst < LIMIT + SLACK
+        assert max(self.took) < FAR
+        assert sum(one > LIMIT + SLACK for one in self.took) <= len(self.took) / 50
 
 
 @pytest.fixture
@@ -107,7 +111,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 def settled(watcher: Watcher) -> None:
     """Wait until calls are answered, and look at what an outage does from there."""
     until(watcher)
-    watcher.worst, watcher.strangers = 0.0, 0
+    watcher.took, watcher.strangers = [], 0
 
 
 @pytest.fixture(autouse=True)

@@ -80,8 +80,8 @@ class Breaker:
             return
         with self._lock:
             self._row, self._trying = 0, False
-            if self.state is TRIAL:
-                self._close()
+            said = self._close() if self.state is TRIAL else ""
+        self._say(said)
 
     def failure(self, error: Unreachable) -> None:
         """A real call failed."""
@@ -96,7 +96,8 @@ class Breaker:
                 return
             if self.state is TRIAL and not trial:
                 return  # a call from before
-            self._open(error)
+            said = self._open(error)
+        self._say(said)
         self._wake()
 
     def shut(self) -> None:
@@ -118,16 +119,23 @@ class Breaker:
         with self._lock:
             if self.state is not OPEN:
                 return
+            said = ""
             if error is not None:
-                self._open(error)
+                said = self._open(error)
             elif self._starting:
                 self._starting, self.state, self._since, self._pause = False, CLOSED, self._clock(), 0.0
             elif not self._told:
                 self.state, self._row = CLOSED, 0
             else:
                 self.state, self._row, self._trying = TRIAL, 0, False
+        self._say(said)
 
-    def _open(self, error: Unreachable) -> None:
+    def _say(self, said: str) -> None:
+        """Log a transition, without the lock: the site's own handlers may take their time, and other requests do not wait for them."""
+        if said:
+            log.warning("%s: %s", self._name, said)
+
+    def _open(self, error: Unreachable) -> str:
         now = self._clock()
         if self.state is CLOSED and now - self._since > STEADY:
             self._pause = 0.0
@@ -139,14 +147,17 @@ class Breaker:
         if not self._told:
             self.opened += 1
             self._since = now
+        said = ""
         if not self._told or (error.cure and error.cure != self._told):
             self._told = error.cure or "told"
             cure = f" ({error.cure})" if error.cure else ""
-            log.warning("%s: %s; rates are counted by this host alone until it answers%s", self._name, error, cure)
+            said = f"{error}; rates are counted by this host alone until it answers{cure}"
         self.state, self._starting = OPEN, False
+        return said
 
-    def _close(self) -> None:
+    def _close(self) -> str:
         now = self._clock()
-        log.warning("%s: answers again after %.1f s", self._name, now - self._since)
+        said = f"answers again after {now - self._since:.1f} s"
         self.state, self._told, self._since = CLOSED, "", now
         self.closed += 1
+        return said

@@ -164,6 +164,9 @@ class LoopPools:
             connection = async_connection(self._spec, address)
             async with asyncio.timeout(CONNECTING):
                 await connection.connect()
+            # Calls are bounded as a whole. The library would bound each write by wait_for, which may swallow that very cancellation
+            # (Python 3.11) and leaves the read to wait for CONNECTING.
+            connection.socket_timeout = None
         except BaseException as error:
             if connection is not None:
                 self._dead.append(connection)
