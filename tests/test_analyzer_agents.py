@@ -37,6 +37,7 @@ def registry() -> Registry:
         network("user", "203.0.113.64/28", operator="OpenAI", tags=("user-fetch", "published")),
         network("cloud", "192.0.2.0/24", tags=("cloud",)),
         network("vpn", "192.0.2.128/25", tags=("shared-exit",)),
+        network("edges", "203.0.113.128/28", tags=("cdn",)),
     )
     return Registry(load_policy(), {n.name: n for n in found})
 
@@ -69,6 +70,7 @@ PLACES = {
     "2001:db8:1:ffff::5": {"near"},
     "192.0.2.5": {"cloud"},
     "192.0.2.200": {"cloud", "exit"},
+    "203.0.113.130": {"exit"},
     "10.1.2.3": {"private"},
     "203.0.113.65": set(),  # where people's questions are fetched for them is no crawler's own network
     "host.example": set(),

@@ -7,15 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 from crawlguard_analyzer import pipeline, reading
 from crawlguard_analyzer.cli_analyze import analyze
+from crawlguard_analyzer.cli_propose import propose
+from crawlguard_analyzer.cli_report import report
 from crawlguard_analyzer.clients import CLIENTS_VERSION
 from crawlguard_analyzer.progress import bytes_line, shards_line
 from crawlguard_analyzer.state import MANIFEST
 from crawlguard_analyzer.tables import CLASSES
+
+from crawlguard.errors import DataError
 
 from .conftest import SHARED
 
@@ -193,8 +198,8 @@ def test_two_runs_on_one_state_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (["nowhere.log"], "nowhere.log"),
         (["access.log", "--robots", "nowhere.txt"], "nowhere.txt: cannot be read"),
-        (["access.log", "--clients", "nowhere/clients.parquet"], "nowhere/clients.parquet: cannot be written"),
-        (["access.log", "--rejects", "nowhere/rejects"], "nowhere/rejects: cannot be written"),
+        (["access.log", "--clients", "nowhere/clients.parquet"], "nowhere/clients.parquet: its directory does not exist"),
+        (["access.log", "--rejects", "nowhere/rejects"], "nowhere/rejects: its directory does not exist"),
         (["access.log", "--asn", "access.log"], "access.log"),
         (["access.log", "--state", "state", "--cluster", "dask://127.0.0.1:1"], "leave --state"),
         (["access.log", "--format", "what"], "what"),
@@ -252,3 +257,27 @@ def test_a_directory_may_hold_other_things_than_logs(tmp_path: Path) -> None:
     for found in (told(tmp_path / "logs"), told(tmp_path / "logs", "--state", tmp_path / "state")):
         assert found["totals"]["rows"] == 1
         assert any("notes.txt: left out" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("command", [analyze, report, propose], ids=lambda command: command.name)
+def test_a_state_that_is_not_there_is_named_and_not_made(command: click.Command, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--state", str(tmp_path / "typo")])
+    assert isinstance(done.exception, DataError)
+    assert f"{tmp_path / 'typo'}: no state there" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--clients", "--rejects"])
+def test_a_place_that_is_not_there_is_told_before_the_logs_are_read(option: str, tmp_path: Path) -> None:
+    done = run(tmp_path / "no.log", option, tmp_path / "none" / "file", code=1)
+    assert "its directory does not exist" in str(done.exception)
+
+
+def test_a_log_of_blank_lines_and_other_files_of_a_directory(tmp_path: Path) -> None:
+    blank = log(tmp_path / "blank.log", "\n", "\n")
+    assert "nothing but blank lines" in str(run(blank, code=1).exception)
+    log(tmp_path / "notes.log", "to do: buy milk\n")
+    log(tmp_path / "access.log", line(0))
+    found = told(tmp_path)
+    assert found["totals"]["rows"] == 1
+    assert f"{tmp_path / 'notes.log'}: left out: the format of its lines is not known" in found["notes"]

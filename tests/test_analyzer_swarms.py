@@ -23,6 +23,12 @@ def test_a_subnet_of_clients_that_load_nothing() -> None:
     assert set(found.values()) == {("swarm", "198.51.7.0/24")}
 
 
+def test_the_edges_of_a_cdn_are_no_swarm() -> None:
+    """Where a log holds them instead of visitors, everybody comes out of few subnets."""
+    assert {kind for kind, _ in swarm_of(thin("198.51.7"), "198.51.7.").values()} == {"swarm"}
+    assert {kind for kind, _ in swarm_of(thin("172.71.184"), "172.71.184.").values()} == {"unknown"}  # cloudflare-cdn in rules/networks
+
+
 def test_two_clients_are_no_swarm() -> None:
     assert set(swarm_of(thin("198.51.7", 2), "198.51.7.").values()) == {("unknown", None)}
 

@@ -32,7 +32,7 @@ _FIRST = FIRST_BIT.bit_length() - 1  # those below say what a table does not kno
 _SHIFTS = {kind: _FIRST + n for n, kind in enumerate(("published", "near", "cloud", "exit", "private"))}
 KINDS = tuple(_SHIFTS)
 """What an address may be: in a crawler's published network (see CRAWLING), in the /24 or /48 of one, in a cloud or with a hosting
-company, an exit that many people share, not a public address at all."""
+company, an exit that many people share (or a CDN's: then the log holds its edges instead of visitors), not a public address at all."""
 
 
 KEPT = 65_536
@@ -165,7 +165,7 @@ def _sets(agents: Iterable[Agent], networks: dict[str, Network]) -> tuple[list[A
     """The table's address sets, and for each operator that can be verified its bits: its networks, and what is near them."""
     crawling = [n for n in networks.values() if n.cidrs and not CRAWLING.isdisjoint(n.tags)]
     housing = [n for n in networks.values() if not {"cloud", "hosting"}.isdisjoint(n.tags)]
-    exits = [n for n in networks.values() if "shared-exit" in n.tags]
+    exits = [n for n in networks.values() if not {"shared-exit", "cdn"}.isdisjoint(n.tags)]
     published = _cidrs(crawling)
     sets = [
         AddressSet(1 << _SHIFTS["published"], published),

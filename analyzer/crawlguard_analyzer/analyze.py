@@ -88,6 +88,8 @@ def analyse(
     form = Form(log_format or "", client_field)
     if cluster and (state or nginx_conf or rejects):
         raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
+    if state and not (logs or nginx_conf or State.there(state)):
+        raise DataError(f"{state}: no state there; make one: crawlguard analyze LOG... --state {state}")
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:

@@ -55,6 +55,9 @@ def analyze(
     """
     if not (logs or nginx_conf or options["merged"] or options["state"]):
         raise click.UsageError("name access logs: crawlguard analyze /var/log/nginx/access.log*")
+    for place in filter(None, (table, options["rejects"])):
+        if not Path(place).parent.is_dir():  # told before the logs are read, not after
+            raise DataError(f"{place}: its directory does not exist; make it, or name another file")
     analysis = analyse(logs, nginx_conf=nginx_conf, rollup=rollup, quiet=quiet or as_json, **options)
     if table:
         _write(analysis.clients, table)
@@ -63,7 +66,8 @@ def analyze(
     elif not quiet:
         from .report.terminal import echo
 
-        echo(analysis, then="crawlguard report " + (f"--state {options['state']}" if options["state"] else " ".join(logs)), brief=True)
+        then = f"--state {options['state']}" if options["state"] else " ".join(logs) or "LOG..."
+        echo(analysis, then=f"crawlguard report {then}", brief=True)
 
 
 def _write(clients: Any, path: str) -> None:

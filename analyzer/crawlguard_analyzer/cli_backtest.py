@@ -105,7 +105,8 @@ def backtest(names: tuple[str, ...], pair: tuple[str, str] | None, clients: str 
     if as_json:
         emit({"logs": list(logs), "formats": log.formats, "problems": log.problems, **result.to_dict()})
         return
-    click.echo(f"read as {', '.join(log.formats)}", err=True)
+    if log.formats:
+        click.echo(f"read as {', '.join(log.formats)}", err=True)
     for problem in log.problems:
         click.secho(plain(problem), fg="yellow", err=True)
     lines = difference_lines(result) if isinstance(result, Difference) else outcome_lines(result)

@@ -66,7 +66,8 @@ def _counts(
             if not source.found:
                 raise
             # Among the files of a directory there may be other things than logs.
-            skipped = f"{source.name}: left out, no format is known that its lines are of ({str(error).splitlines()[0]})"
+            why = str(error).splitlines()[0].removeprefix(f"{source.name}: ").removesuffix("; the first one is")
+            skipped = f"{source.name}: left out: {why}"
             yield replace(join(collectors, []), problems=(skipped,))
             continue
         yield _one(source, collectors, log, keep, partial(_after, tell, before))

@@ -50,6 +50,11 @@ class State:
         self.tables: dict[str, str] = found.get("tables", {})
         self.counts: dict[str, Any] = found.get("counts", {})
 
+    @staticmethod
+    def there(directory: str | os.PathLike[str]) -> bool:
+        """Whether an earlier run has left a state in a directory."""
+        return (Path(directory) / MANIFEST).exists()
+
     def _manifest(self) -> dict[str, Any]:
         path = self.directory / MANIFEST
         try:

@@ -46,6 +46,8 @@ def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
     found = _best(sample, client)
     if found is None:
         first = next((line for line in sample.split(b"\n") if line.strip()), b"")
+        if not first:
+            raise DataError(f"{path or 'this log'}: nothing but blank lines; name a log that has some requests")
         shown = first[:160].decode("latin-1").encode("unicode_escape").decode() + ("..." if len(first) > 160 else "")
         raise DataError(
             f"{path or 'this log'}: the format of its lines is not known; the first one is\n    {shown}\n"

@@ -74,7 +74,7 @@ _ALIASES: Final = {
     "iis": "w3c", "cloudfront": "w3c", "apache": "combined", "nginx": "combined", "clf": "common", "ncsa": "common", "npm": "nginx-proxy-manager",
     "traefik-clf": "combined",
 }  # fmt: skip
-JSON_NAMES: Final = ("json", *(keys.name for keys in JSON))
+JSON_NAMES: Final = ("json", *dict.fromkeys(keys.name for keys in JSON))
 
 
 def named(name: str, client: str = "", sample: bytes = b"") -> Format:
