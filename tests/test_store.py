@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from crawlguard.signals.rate import Window
 from crawlguard.store import MemoryStore, RateStore, SharedStore
 
+from .remote import each_kind
+
 S = 1_000_000
 KEYS = count(1)
 
@@ -26,11 +28,10 @@ def fresh_key() -> int:
     return next(KEYS) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
 
 
-@pytest.fixture(scope="module", params=["memory", "shared"])
+@pytest.fixture(scope="module", params=["memory", "shared", "valkey"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RateStore]:
-    made: RateStore = MemoryStore() if request.param == "memory" else SharedStore(tmp_path_factory.mktemp("store") / "rates", 1 << 20)
-    yield made
-    made.close()
+    with each_kind(request.param, tmp_path_factory.mktemp("store")) as made:
+        yield made
 
 
 class Bucket:

@@ -18,17 +18,17 @@ from crawlguard.store import MemoryStore, RateStore, SharedStore
 from crawlguard.store.memory_conduct import MemoryConduct
 from crawlguard.store.shared_conduct import SharedConduct
 
+from .remote import each_kind
 from .test_store import fresh_key
 
 S = 1_000_000
 NOW = 10**12
 
 
-@pytest.fixture(scope="module", params=["memory", "shared"])
+@pytest.fixture(scope="module", params=["memory", "shared", "valkey"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RateStore]:
-    made: RateStore = MemoryStore() if request.param == "memory" else SharedStore(tmp_path_factory.mktemp("store") / "rates", 1 << 20)
-    yield made
-    made.close()
+    with each_kind(request.param, tmp_path_factory.mktemp("store")) as made:
+        yield made
 
 
 class Diary:

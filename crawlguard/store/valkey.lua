@@ -6,13 +6,13 @@
 --   4 swarm:       within kind client path dry member mark clients times    client, path: the bits that they set, the latter -1 for none
 --   5 refund:      interval
 --   6 charge:      cost most                            up to most us ahead of now
---   7 clock:       now                                  in us, in place of the server's for what follows
+--   7 clock:       now                                  in us, in place of the server's for what follows, whose keys then stay a minute longer
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local answers, at, key = {}, 1, 0
+local answers, at, key, spare = {}, 1, 0, 0
 
 local function whole(number) return string.format('%.0f', number) end
 local function numbers(text)
@@ -20,7 +20,8 @@ local function numbers(text)
   for word in string.gmatch(text or '', '%S+') do found[#found + 1] = tonumber(word) end
   return found
 end
-local function keep(name, value, us) redis.call('SET', name, value, 'PX', math.max(1, math.ceil(us / 1000))) end
+local function ms(us) return math.max(1, math.ceil((us + spare) / 1000)) end
+local function keep(name, value, us) redis.call('SET', name, value, 'PX', ms(us)) end
 local function runs(till, within) return till and now < till and till <= now + within + AHEAD end
 
 local function word(counts, name, interval, tolerance, hold)
@@ -88,7 +89,7 @@ local function conduct(name, within, kind, low, dry)
         while #s > 8 do redis.call('SETBIT', paths, table.remove(s), 1) end
       end
     end
-    if s[8] >= 0 and not dry then redis.call('PEXPIRE', paths, math.max(1, math.ceil(left / 1000))) end
+    if s[8] >= 0 and not dry then redis.call('PEXPIRE', paths, ms(left)) end
   end
   if not dry then
     local text = {}
@@ -147,15 +148,14 @@ local function swarm(group, within, kind, client, path, dry, member, mark)
     local new = path >= 0 and (fresh or redis.call('GETBIT', paths, path) == 0)
     s[2], s[3], s[4] = s[2] + 1, s[3] + (there and 0 or 1), s[4] + (new and 1 or 0)
     if not dry then
-      local ms = math.max(1, math.ceil(left / 1000))
-      redis.call('SET', seen, whole(s[1]), 'PX', ms)
+      redis.call('SET', seen, whole(s[1]), 'PX', ms(left))
       if not there then
         redis.call('SETBIT', clients, client, 1)
-        redis.call('PEXPIRE', clients, ms)
+        redis.call('PEXPIRE', clients, ms(left))
       end
       if new then
         redis.call('SETBIT', paths, path, 1)
-        redis.call('PEXPIRE', paths, ms)
+        redis.call('PEXPIRE', paths, ms(left))
       end
     end
   end
@@ -186,7 +186,7 @@ while ARGV[at] do
   elseif code == 6 then
     charge(name, n(1), n(2))
   else
-    now = n(1)
+    now, spare = n(1), 60000000
   end
   answers[key] = answer
   if struck then break end
