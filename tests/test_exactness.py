@@ -34,18 +34,21 @@ policy, problems = parse_policy(sys.argv[1])
 pause = float(sys.argv[2])
 assert policy is not None, problems
 guard = Guard(policy)
-ask("198.51.100.1")
+until = time.monotonic() + 20
+while ask("198.51.100.1") and not getattr(guard.store, "joined", True) and time.monotonic() < until:
+    time.sleep(0.01)
 print("ready", flush=True)
 for line in sys.stdin:
     client, until = line.split()
     admitted, first, until = 0, time.monotonic(), float(until)
     now = last = first
+    alone = getattr(guard.store, "fallen_back", 0)
     while now < until:
         admitted, last = admitted + ask(client), now
         if pause:
             time.sleep(pause)
         now = time.monotonic()
-    print(admitted, first, last, flush=True)
+    print(admitted, first, last, getattr(guard.store, "fallen_back", 0) - alone, flush=True)
 """
 
 POLICY = """
@@ -60,10 +63,14 @@ rules:
 
 
 class Admitted(NamedTuple):
-    """What all processes were admitted together, and what the limit allows for the time between the first question and the last."""
+    """What all processes were admitted together, and what the limit allows for the time between the first question and the last.
+
+    ``alone``: how many questions a host decided by itself, because the server took longer than a request may wait.
+    """
 
     number: int
     allowed: float
+    alone: int
 
 
 class Host(NamedTuple):
@@ -113,17 +120,20 @@ def hammer(workers: Sequence[subprocess.Popen[str]], client: str) -> Admitted:
         say(worker, f"{client} {until}\n")
     answers = [hear(worker) for worker in workers]
     number, first, last = sum(int(a[0]) for a in answers), min(float(a[1]) for a in answers), max(float(a[2]) for a in answers)
-    return Admitted(number, LIMIT + (last - first) * LIMIT / WITHIN)
+    return Admitted(number, LIMIT + (last - first) * LIMIT / WITHIN, sum(int(a[3]) for a in answers))
 
 
 def judge(*hosts: Host) -> None:
-    """The median of three clients: a process that the machine stops in the middle of a write puts an old time back when it goes on.
+    """The median of three clients: in the shared table, which has no lock, a process that is stopped within a write puts an old time back later.
 
-    Only in the shared table, which has no lock: a server does one thing after another.
+    Rounds in which a host had to decide by itself, as it must when a machine is too busy to answer in time, say nothing and are done again.
     """
+    rounds: list[Admitted] = []
     with crowd(hosts) as workers:
-        rounds = [hammer(workers, f"203.0.113.{n}") for n in range(3)]
-    off = sorted(found.number - found.allowed for found in rounds)
+        while len(rounds) < 9 and sum(not found.alone for found in rounds) < 3:
+            rounds.append(hammer(workers, f"203.0.113.{len(rounds)}"))
+    off = sorted(found.number - found.allowed for found in rounds if not found.alone)
+    assert len(off) == 3, rounds
     assert abs(off[1]) <= EXACT, rounds
 
 

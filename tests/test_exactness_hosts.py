@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from .hosts import Network, network
+from .test_exactness import Host, judge
 from .valkey_server import BINARY, until
 
 pytestmark = pytest.mark.alone
 
 PORT = 6379
+PAUSE = 0.04
+"""Seconds between two questions of a worker: eight that never pause would take the processors away from the server."""
 PING = (
     "import socket, sys; s = socket.create_connection((sys.argv[1], 6379), 5); s.sendall(b'PING\\r\\n'); print(s.recv(99).decode().strip())"
 )
@@ -48,3 +51,8 @@ def test_hosts_reach_the_server_and_not_each_other(tmp_path: Path) -> None:
         assert "unreachable" in ping(made.hosts[1], made.addresses[0]).lower()
     listed = subprocess.run([made.server[0], "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert made.server[3] not in listed
+
+
+def test_eight_processes_on_two_hosts_share_one_limit_exactly(tmp_path: Path) -> None:
+    with reachable(tmp_path) as made:
+        judge(*(Host(host, f"valkey://{address}:{PORT}/0", PAUSE) for host, address in zip(made.hosts, made.addresses, strict=True)))
