@@ -68,7 +68,8 @@ class Live:
         pages = {path: Decision(reason=FILE_SERVED.reason, page=Page(*page)) for path, page in documents(self.policy, will).items()}
         self.ruleset.files = {**self.ruleset.files, **pages}
         self.headers = Headers(self.policy, will) if self.policy.serve.headers else None
-        self.audit = Audit(self.policy, will, self.store, self.ruleset.files)
+        # What an agent has fetched is this host's to know: no request waits for a store on another machine because of a mark in the log.
+        self.audit = Audit(self.policy, will, getattr(self.store, "local", self.store), self.ruleset.files)
 
     def user_agent(self, raw: bytes | None) -> UaFacts:
         """The facts of a User-Agent that is not in the young generation."""

@@ -10,15 +10,19 @@ from typing import Any, Literal, TypedDict, Unpack
 from .client_ip import ClientResolver
 from .errors import ConfigError
 from .policy.model import ClientIp, Log, Policy, Store
+from .policy.urls import parse_url
 
 
 class Settings(TypedDict, total=False):
-    """What can be set in code; it wins over the policy. ``log`` is "off", "logging" or a file; ``log_sample`` a share of 1."""
+    """What can be set in code; it wins over the policy. ``log`` is "off", "logging" or a file; ``log_sample`` a share of 1.
+
+    ``store`` is "shared", "memory", or the URL of a server that many hosts count on (``policy.urls``).
+    """
 
     mode: Literal["enforce", "shadow"]
     trusted_proxies: str | Sequence[str]
     client_ip_header: str
-    store: Literal["shared", "memory"] | Store
+    store: str | Store
     log: str | os.PathLike[str]
     log_sample: float
     addresses: Literal["full", "subnet", "keyed"]
@@ -50,7 +54,7 @@ def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
         changes["client_ip"] = ClientIp(proxies, header)
     if "store" in settings:
         store = settings["store"]
-        changes["store"] = store if isinstance(store, Store) else policy.store._replace(kind=_one_of("store", store, ("shared", "memory")))
+        changes["store"] = store if isinstance(store, Store) else _store(policy.store, store)
     if "log" in settings or "log_sample" in settings:
         to, sample = settings.get("log", policy.log.to), settings.get("log_sample", policy.log.sample)
         if not isinstance(to, str | os.PathLike) or not os.fspath(to):
@@ -59,6 +63,16 @@ def _changes(policy: Policy, settings: Settings) -> dict[str, Any]:
             raise ConfigError(f"log_sample: {sample!r} is not a share; write a number from 0 to 1")
         changes["log"] = Log(os.fspath(to), float(sample))
     return changes
+
+
+def _store(of_policy: Store, text: object) -> Store:
+    """The store of a word or a URL; of the policy's own, its size and place stay."""
+    if isinstance(text, str) and "://" in text:
+        found = parse_url(text)
+        if isinstance(found, str):
+            raise ConfigError(f"store: {found}")
+        return of_policy._replace(url=text)
+    return of_policy._replace(kind=_one_of("store", text, ("shared", "memory")), url="")
 
 
 def _one_of(name: str, value: object, words: tuple[str, ...]) -> str:

@@ -54,7 +54,7 @@ class RemoteStore:
     def __init__(self, url: str, local: RateStore, site: str) -> None:
         """``url``: see ``policy.urls``; ``site`` sets the sites of one server apart. Raises ConfigError."""
         self.local = local
-        self.link = open_link(url, files(__package__).joinpath("valkey.lua").read_text(), probe=f"cg:{{{site}}}:probe")
+        self.link = open_link(url, files(__package__).joinpath("valkey.lua").read_text(), probe=f"cg:{site}:probe")
         self.asked = self.fallen_back = self.lost = 0
         self.joined = False
         spec = parse_url(url)

@@ -54,6 +54,12 @@ local function charge(name, cost, most)
   keep(name, whole(due), due - now)
 end
 
+-- How many bits of a bitmap are set: none, where the server has evicted it without its head. What is evicted must not count again.
+local function left_of(bitmap, ones)
+  if ones > 0 and redis.call('EXISTS', bitmap) == 0 then return 0 end
+  return ones
+end
+
 -- A profile: until, documents, assets, robots, last, mean, spread, bits set among the paths (-1: none yet), the first few paths.
 local function conduct(name, within, kind, low, dry)
   local paths = name .. ':p'
@@ -76,7 +82,7 @@ local function conduct(name, within, kind, low, dry)
   if low >= 0 and kind == 0 then
     if s[8] >= 0 then
       if redis.call('GETBIT', paths, low) == 0 then
-        s[8] = s[8] + 1
+        s[8] = left_of(paths, s[8]) + 1
         if not dry then redis.call('SETBIT', paths, low, 1) end
       end
     else
@@ -146,7 +152,13 @@ local function swarm(group, within, kind, client, path, dry, member, mark)
     if path >= 0 and not dry then note(known, ever, not knows) end
   elseif kind == 0 then
     local new = path >= 0 and (fresh or redis.call('GETBIT', paths, path) == 0)
-    s[2], s[3], s[4] = s[2] + 1, s[3] + (there and 0 or 1), s[4] + (new and 1 or 0)
+    if not there then s[3] = left_of(clients, s[3]) + 1 end
+    if new then
+      local held = left_of(paths, s[4])
+      if held < s[4] then s[2] = 0 end -- as many documents as paths, or their share means nothing
+      s[4] = held + 1
+    end
+    s[2] = s[2] + 1
     if not dry then
       redis.call('SET', seen, whole(s[1]), 'PX', ms(left))
       if not there then
