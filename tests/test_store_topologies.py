@@ -25,7 +25,7 @@ MANY: list[Op] = [(f"{{{n % 13}}}{n}", (n,)) for n in range(1, 40)]
 def opened() -> Iterator[Callable[..., Link]]:
     links: list[Link] = []
 
-    def opening(url: str, script: str = SCRIPT, **settings: float) -> Link:
+    def opening(url: str, script: str = SCRIPT, **settings: float | str) -> Link:
         links.append(open_link(url, script, **{"first": 0.01, "most": 0.1, **settings}))  # type: ignore[arg-type]
         return links[-1]
 
@@ -55,7 +55,7 @@ def test_slots_are_those_of_the_server(nodes: list[Server]) -> None:
 
 
 def test_a_cluster_answers_in_the_order_of_the_operations(nodes: list[Server], opened: Callable[..., Link]) -> None:
-    link = opened(address(nodes[:1]), limit=2.0)
+    link = opened(address(nodes[:1]), limit=2.0, probe="site:{tag}:probe")
     until(lambda: link.breaker.state is CLOSED)
     numbers = [[n] for n in range(1, 40)]
     assert link.run(MANY) == numbers

@@ -131,4 +131,5 @@ class Keeper:
         """A key of a node's own."""
         if topology.slots is None:
             return self._probe
-        return next(key for n in range(1 << 20) if topology.slots[key_slot(key := f"{self._probe}:{n}")] == node)
+        bare = self._probe.replace("{", "").replace("}", "")  # a hash tag would keep all of them on one node
+        return next(key for n in range(1 << 20) if topology.slots[key_slot(key := f"{bare}:{n}")] == node)
