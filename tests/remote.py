@@ -21,7 +21,7 @@ PATIENCE = 5.0
 def remote(url: str, site: str = "test", local: RateStore | None = None) -> RemoteStore:
     """A store with time to answer on a busy machine."""
     made = RemoteStore(url, local or MemoryStore(), site)
-    made.link._limit = PATIENCE
+    made.link.limit = PATIENCE
     return made
 
 
@@ -52,7 +52,7 @@ def each_kind(kind: str, directory: Path) -> Iterator[RateStore]:
     if kind == "valkey":
         with serving(directory) as server:
             made = Clocked(server.url, MemoryStore(), "test")
-            made.link._limit = PATIENCE
+            made.link.limit = PATIENCE
             yield made
             made.close()
         return

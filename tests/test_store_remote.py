@@ -65,7 +65,7 @@ def guard_on(request: pytest.FixtureRequest) -> Iterator[Callable[..., Guard]]:
     def make(text: str, url: str, site: str = "", patience: float = PATIENCE) -> Guard:
         name = site or re.sub(r"\W", "-", request.node.name)[:50] + str(len(made))
         guard = Guard(policy_of(text), store=Store("memory", url=url, site=name))
-        store_of(guard).link._limit = patience
+        store_of(guard).link.limit = patience
         made.append(guard)
         return guard
 
@@ -221,7 +221,7 @@ from tests.policy_corpus import view
 from tests.test_store_remote import THREE, policy_of
 from crawlguard.policy.model import Store
 guard = Guard(policy_of(THREE), store=Store("memory", url=sys.argv[1], site="processes"))
-guard.store.link._limit = 5
+guard.store.link.limit = 5
 print(json.dumps([guard.decide(view(ua="x", ip="203.0.113.50")).allowed for _ in range(10)]), guard.store.fallen_back)
 """
 
@@ -322,3 +322,24 @@ rules:
             found = store.swarm(7, member, 0, 36_000_000_000, 0, member)
         assert (found.clients, found.distinct) == (50, 50)
         server.cli("del", "cg:{evicted}:g7:m", "cg:{evicted}:g7:d")
+
+
+def test_a_request_of_several_calls_waits_for_one_limit(tmp_path: Path, guard_on: Callable[..., Guard]) -> None:
+    text = "version: 1\nrules:\n" + "".join(
+        f"  - {{id: r{n}, mode: shadow, when: {{rate: {{per: ip, requests: 1, within: {n + 1}h}}}}, then: block}}\n" for n in range(4)
+    )
+    with serving(tmp_path / "server") as server:
+        guard = guard_on(text, server.url)
+        store = store_of(guard)
+        guard.decide(view(ua=BROWSER))
+        asked: list[float] = []
+        run = store.link.run
+
+        def slowly(ops: Any, until: float) -> Any:
+            asked.append(until)
+            return run(ops, until)
+
+        store.link.run = slowly  # type: ignore[method-assign,assignment]
+        assert len(guard.decide(view(ua=BROWSER)).shadow) == 4
+    assert len(asked) > 1
+    assert len(set(asked)) == 1

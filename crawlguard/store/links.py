@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -58,7 +59,7 @@ class Link:
         from . import keeper
 
         self.name = spec.name
-        self._limit, self._script = limit, script
+        self.limit, self._script = limit, script
         self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._spec, self._lock = spec, threading.Lock()
@@ -67,12 +68,12 @@ class Link:
         self._keeper.start()
         _LINKS.add(self)
 
-    def run(self, ops: Sequence[Op]) -> Answers:
+    def run(self, ops: Sequence[Op], until: float = inf) -> Answers:
         """The answer to each operation, in order; [] for one that was not run as its group had stopped before (at the end: left out).
 
-        Raises Unreachable, and nothing else.
+        ``until``: the ``monotonic`` time at which the caller's patience ends, if that is before the limit. Raises Unreachable, and nothing else.
         """
-        deadline = monotonic() + self._limit
+        deadline = min(until, monotonic() + self.limit)
         if not self._keeper.running:
             self._keeper.start()
         self.breaker.admit()
@@ -86,13 +87,13 @@ class Link:
         self.breaker.worked()
         return answers
 
-    async def arun(self, ops: Sequence[Op]) -> Answers:
+    async def arun(self, ops: Sequence[Op], until: float = inf) -> Answers:
         """As ``run``, for an event loop; cancelling it is safe."""
         if not self._keeper.running:
             self._keeper.start()
         self.breaker.admit()
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._limit
+        deadline = clock() + min(self.limit, until - monotonic())
         try:
             async with asyncio.timeout_at(deadline):
                 answers = await self._aask(ops, deadline)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..decision import Decision
@@ -96,34 +97,39 @@ class RemoteStore:
     # ---- whole requests
 
     def decide(self, view: RequestView, evaluate: Evaluate) -> Decision:
-        """The decision that ``evaluate`` comes to on the store's answers, or on the local store's while there are none. Never waits long."""
+        """The decision that ``evaluate`` comes to on the store's answers, or on the local store's while there are none.
+
+        Waits for the link's limit at most, however many calls it takes: what has not been answered by then counts as calm.
+        """
         self.asked += 1
-        script = Script(self.mark)
+        script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
                 decision = self._run(script, view, evaluate)
                 if not script.asked:
                     return self._done(script, view, decision)
                 self._reachable()
-                script.learn(self.link.run(self._sent(script.asked)))
-            return self._done(script, view, self._run(script, view, evaluate))
+                script.learn(self.link.run(self._sent(script.asked), until))
         except Unreachable:
-            return self._alone(view, evaluate)
+            if not script.told:
+                return self._alone(view, evaluate)
+        return self._done(script, view, self._run(script, view, evaluate))
 
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """``decide`` for asynchronous callers."""
         self.asked += 1
-        script = Script(self.mark)
+        script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
                 decision = self._run(script, view, evaluate)
                 if not script.asked:
                     return self._done(script, view, decision)
                 self._reachable()
-                script.learn(await self.link.arun(self._sent(script.asked)))
-            return self._done(script, view, self._run(script, view, evaluate))
+                script.learn(await self.link.arun(self._sent(script.asked), until))
         except Unreachable:
-            return self._alone(view, evaluate)
+            if not script.told:
+                return self._alone(view, evaluate)
+        return self._done(script, view, self._run(script, view, evaluate))
 
     def _reachable(self) -> None:
         if not self.joined:

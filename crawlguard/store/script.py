@@ -82,6 +82,11 @@ class Script:
         """Begin another run."""
         self._at, self.asked = 0, []
 
+    @property
+    def told(self) -> bool:
+        """Whether the store has answered anything."""
+        return bool(self._told)
+
     def learn(self, answers: Sequence[Answer]) -> None:
         """What the store said to the first of what was asked; to the others it said nothing."""
         known = self._at - len(self.asked)
