@@ -3,7 +3,7 @@
 # make check  types, style, import contracts
 # make bench  how fast, how small; beside other guards
 # make eval   how well the analyzer tells people from machines, on logs whose crawlers are masked
-# make load   people and crawlers by the thousand against a real server
+# make load   people, crawlers and the attackers of every rate signature against a real server (5 minutes)
 PYTHON ?= python3
 VENV ?= .venv
 BENCH ?= .build/bench
