@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
-from ipaddress import ip_network
+from socket import AF_INET, AF_INET6, inet_ntop
 
 import polars as pl
 
 from crawlguard.client_ip import PRIVATE, parse_ip
-from crawlguard.ipdb import AddressTable, build_table
+from crawlguard.ipdb import AddressTable, build_table, parse_cidr
 from crawlguard.policy.model import Network, Policy
 from crawlguard.policy.ruleset import AddressSet
 from crawlguard.policy.terms import FIRST_BIT
@@ -196,7 +196,12 @@ def _cidrs(networks: list[Network]) -> tuple[str, ...]:
 def _widened(cidrs: tuple[str, ...], four: int, six: int) -> tuple[str, ...]:
     """The networks of these prefix lengths that hold the CIDRs; wider CIDRs as they are."""
     found: dict[str, None] = {}
-    for network in map(ip_network, cidrs):
-        longest = four if network.version == 4 else six
-        found[str(network.supernet(new_prefix=longest) if network.prefixlen > longest else network)] = None
+    for cidr in cidrs:
+        version, first, length = parse_cidr(cidr)
+        longest, bits, family = (four, 32, AF_INET) if version == 4 else (six, 128, AF_INET6)
+        if length > longest:
+            spare = bits - longest
+            found[f"{inet_ntop(family, (first >> spare << spare).to_bytes(bits // 8, 'big'))}/{longest}"] = None
+        else:
+            found[cidr] = None
     return tuple(found)
