@@ -18,7 +18,7 @@ from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
 from .refusal import LISTS, answers, refuse
-from .request import RequestView
+from .request import RequestView, ScopeView
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -31,8 +31,6 @@ Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _PATH = itemgetter("path")
 
-OWED = "crawlguard.owed"
-"""The scope's key for the view whose response is to be charged, while a request is on its way."""
 FILES_SENT = ("http.response.pathsend", "http.response.zerocopysend")
 """Messages by which a server is asked to send a file itself."""
 
@@ -58,49 +56,28 @@ class CrawlGuardMiddleware:
         if kind != "http" and kind != "websocket":
             await self.app(scope, receive, send)
             return
-        decision = await self._adecide(scope) if self.guard.remote else self._decide(scope)
+        guard, view = self.guard, None
+        try:
+            view = ScopeView(scope)
+            locate = partial(_locate, self.app, scope) if Marks.used else None
+            decision = await guard.adecide(view, locate) if guard.remote else guard.decide(view, locate)
+        except Exception:  # a scope that no server should send is the application's to deal with
+            decision = guard.fail_open()
         scope["crawlguard"] = decision
         refusal = None
         if decision is not ALLOW and answers(decision, scope.get("method", "")):
             refusal = self._refusal(decision, scope)
         if refusal is None:
-            said = self.guard.site_headers(_PATH, scope)
-            if said:
+            if guard.speaks and (said := guard.site_headers(_PATH, scope)):
                 send = partial(_say, send, _encoded(said))
-            owed = scope.pop(OWED, None) if self.guard.charges or Marks.used else None
-            if owed is None or kind != "http":
-                await self.app(scope, receive, send)
+            if (guard.charges or Marks.used) and kind == "http" and view is not None and hasattr(view, "owed"):
+                await self._charged(view, scope, receive, send)
             else:
-                await self._charged(owed, scope, receive, send)
+                await self.app(scope, receive, send)
         elif kind == "websocket":
             await _close(decision, refusal, scope, receive, send)
         else:
             await _answer(refusal, send)
-
-    async def _adecide(self, scope: Scope) -> Decision:
-        """``_decide`` with a store on another machine, which is awaited."""
-        try:
-            view = RequestView.from_scope(scope)
-            decision = await self.guard.adecide(view, partial(_locate, self.app, scope) if Marks.used else None)
-            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
-                scope[OWED] = view
-            return decision
-        except Exception:  # a scope that no server should send is the application's to deal with
-            return self.guard.fail_open()
-
-    def _decide(self, scope: Scope) -> Decision:
-        try:
-            client = scope.get("client")
-            view = RequestView(
-                scope.get("method", "GET"), scope["path"], scope["headers"], client[0] if client else "",
-                scope.get("scheme"), scope.get("query_string", b""),
-            )  # fmt: skip
-            decision = self.guard.decide(view, partial(_locate, self.app, scope) if Marks.used else None)
-            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
-                scope[OWED] = view
-            return decision
-        except Exception:  # a scope that no server should send is the application's to deal with
-            return self.guard.fail_open()
 
     async def _charged(self, view: RequestView, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and tell the guard how it answered. What it sends goes on as it is, at once."""

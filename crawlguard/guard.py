@@ -36,7 +36,8 @@ class Guard:
     """Decides about requests by one policy, and follows that policy's file while it runs.
 
     ``policy``: None for the bundled default, a path, ``builtin:NAME`` or a Policy. ``settings``: see Settings.
-    ``charges``: whether the policy counts responses, so that the doors have to tell them (``responded``). ``bans``: those that stand.
+    ``charges``: whether the policy counts responses, so that the doors have to tell them (``responded``). ``speaks``: whether it has headers
+    for the site's answers (``site_headers``). ``bans``: those that stand.
     ``clock`` gives steady nanoseconds, the same for all processes that share a store. Guards with one policy, working
     directory and ``counts_as`` count together: that is how workers share. Raises PolicyError, ConfigError
     or DataError when the policy or a setting cannot be used; after that, nothing here raises.
@@ -59,7 +60,7 @@ class Guard:
         if complaint:
             own.warning(complaint)
         self.bans = Standing(open_bans(self._store), self.once)
-        self.charges = False
+        self.charges = self.speaks = False
         self.remote = is_remote(self._store)
         self._live = self._make_live(loaded)
         self._sources, self._seen = loaded.sources, stamp(loaded.sources)
@@ -352,7 +353,7 @@ class Guard:
     def _make_live(self, policy: Policy) -> Live:
         events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)
         live = Live(policy, self._store, events)
-        self.charges = "response" in live.ruleset.needs
+        self.charges, self.speaks = "response" in live.ruleset.needs, live.headers is not None
         return live
 
 

@@ -45,15 +45,7 @@ class RequestView:
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> RequestView:
         """The view of an ASGI ``http`` or ``websocket`` scope. A websocket handshake counts as a GET."""
-        client = scope.get("client")
-        return cls(
-            scope.get("method", "GET"),
-            scope["path"],
-            scope["headers"],
-            client[0] if client else "",
-            scope.get("scheme"),
-            scope.get("query_string", b""),
-        )
+        return ScopeView(scope)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, Any]) -> RequestView:
@@ -83,6 +75,33 @@ class RequestView:
         if raw.startswith("["):
             return raw[1:].partition("]")[0]
         return raw.partition(":")[0].rstrip(".")
+
+
+class ScopeView(RequestView):
+    """A view over an ASGI scope: what every decision needs at once, and the rest when a rule or the log asks for it."""
+
+    __slots__ = ("scope",)
+    order_known = True
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        client = scope.get("client")
+        self.scope, self.path, self.headers = scope, scope["path"], scope["headers"]
+        self.peer = client[0] if client else ""
+
+    @property
+    def method(self) -> str:  # type: ignore[override]
+        value: str = self.scope.get("method", "GET")
+        return value
+
+    @property
+    def scheme(self) -> str | None:  # type: ignore[override]
+        value: str | None = self.scope.get("scheme")
+        return value
+
+    @property
+    def query(self) -> bytes:  # type: ignore[override]
+        value: bytes = self.scope.get("query_string", b"")
+        return value
 
 
 def environ_path(environ: Mapping[str, Any]) -> str:

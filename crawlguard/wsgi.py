@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Unpack
 
-from .decision import ALLOW, Decision
+from .decision import ALLOW
 from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
@@ -22,8 +22,6 @@ from .request import EnvironView, RequestView, environ_path
 from .settings import Settings
 
 Environ = dict[str, Any]
-OWED = "crawlguard.owed"
-"""The environ's key for the view whose response is to be charged, while a request is on its way."""
 
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
@@ -40,33 +38,26 @@ class CrawlGuardMiddleware:
         self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        decision = self._decide(environ)
+        guard, view = self.guard, None
+        try:
+            view = EnvironView(environ)
+            decision = guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
+        except Exception:  # an environ that no server should hand over is the application's to deal with
+            decision = guard.fail_open()
         environ["crawlguard.decision"] = decision
         if decision is not ALLOW and answers(decision, environ.get("REQUEST_METHOD", "GET")):
             try:
                 status, headers, body = refuse(decision, environ.get("HTTP_ACCEPT"), environ.get("REQUEST_METHOD", "GET"))
             except Exception:  # an answer that cannot be made: the request is served
-                environ["crawlguard.decision"] = self.guard.fail_open()
+                environ["crawlguard.decision"] = guard.fail_open()
             else:
                 start_response(f"{status} {_phrase(status)}", headers)
                 return [body]
-        said = self.guard.site_headers(environ_path, environ)
-        if said:
+        if guard.speaks and (said := guard.site_headers(environ_path, environ)):
             start_response = partial(_say, start_response, said)
-        owed = environ.pop(OWED, None) if self.guard.charges or Marks.used else None
-        if owed is None:
-            return self.app(environ, start_response)
-        return _Charged(self.guard, owed, start_response).answer(self.app, environ)
-
-    def _decide(self, environ: Environ) -> Decision:
-        try:
-            view = EnvironView(environ)
-            decision = self.guard.decide(view, partial(_locate, self.app, environ) if Marks.used else None)
-            if (self.guard.charges or Marks.used) and hasattr(view, "owed"):
-                environ[OWED] = view
-            return decision
-        except Exception:  # an environ that no server should hand over is the application's to deal with
-            return self.guard.fail_open()
+        if (guard.charges or Marks.used) and view is not None and hasattr(view, "owed"):
+            return _Charged(guard, view, start_response).answer(self.app, environ)
+        return self.app(environ, start_response)
 
 
 class _Charged:

@@ -24,7 +24,7 @@ class SwarmTest:
 
     def settle(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Note who loads an asset. Decides nothing."""
-        if "." in view.path and kind_of(view.path) == ASSET:
+        if kind_of(view.path) == ASSET:
             key = self._key_of(view, ua, client, rates)
             if key and client.ip_key:
                 rates.swarm(key ^ self._salt, client.ip_key, now, self._within, ASSET, 0, False, self._clients, self._times)

@@ -6,7 +6,7 @@ are still open. A request then runs its plan, which for an ordinary visitor is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -110,7 +110,36 @@ class RuleVerdict(NamedTuple):
     note: str = ""
 
 
-Plan = tuple[tuple[Test | None, CompiledRule], ...]
+Plan = tuple[tuple[Test, CompiledRule], ...]
+
+
+def _certain(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
+    """The test of a rule that the mask alone has found to hold."""
+    return True
+
+
+def _decided(
+    wait: bool | int, rule: CompiledRule, rest: Iterator[tuple[Test, CompiledRule]],
+    view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int,
+) -> Decision:  # fmt: skip
+    """The decision from the first rule on that holds; ``wait`` is what its test returned, ``rest`` the steps after it."""
+    score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
+    rehearsed = False
+    while True:
+        if not rule.shadow:
+            score += rule.weigh
+            tags += rule.tags
+            if rule.action is not None:
+                return rule.verdict(wait, tags, shadow, score)
+        elif rule.action is not None:
+            shadow += (rule.verdict(wait, tags, (), score),)
+            rehearsed = rule.rehearsed
+        for test, later in rest:
+            if not (rehearsed and later.shadow) and (found := test(view, ua, client, rates, now, score)):
+                wait, rule = found, later
+                break
+        else:
+            return Decision(tags=tags, shadow=shadow, score=score) if tags or shadow or score else ALLOW
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,8 +148,8 @@ class Ruleset:
 
     ``addresses`` and ``needs`` say which address data it wants: the caller builds the table and hands in Clients.
     ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
-    counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt,
-    and ``settlers`` see every request before the rules do. ``holds`` says by rule whom its rates keep out, and where.
+    counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt, and ``settlers`` see every
+    request whose path has a dot, as what belongs to pages has, before the rules do. ``holds`` says by rule whom its rates keep out, and where.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -166,14 +195,13 @@ class Ruleset:
         """The steps that are open under a mask of static facts."""
         plan = self._plans.get(mask)
         if plan is None:
-            # Settlers decide nothing, so any rule will do for them; a policy without them pays nothing for them.
-            steps: list[tuple[Test | None, CompiledRule]] = [(settle, self.rules[0]) for settle in self.settlers]
+            steps: list[tuple[Test, CompiledRule]] = []
             for rule in self.rules:
                 found = False if rule.inactive else specialise(rule.term, mask)
                 if callable(found):
                     steps.append((found, rule))
                 elif found:
-                    steps.append((None, rule))
+                    steps.append((_certain, rule))
                     if rule.action is not None and not rule.shadow:
                         break
             plan = tuple(steps)
@@ -184,35 +212,25 @@ class Ruleset:
 
     def evaluate(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> Decision:
         """The decision on one request at ``now`` (microseconds of any steady clock). Counts it in ``rates``."""
-        plan = self._plans.get(ua.mask | client.mask)
-        if plan is None:
-            plan = self.plan(ua.mask | client.mask)
-        file = self.files.get(view.path)
-        if file is not None:
-            if self.watches and view.path == "/robots.txt":
+        mask, path = ua.mask | client.mask, view.path
+        try:
+            plan = self._plans[mask]
+        except KeyError:
+            plan = self.plan(mask)
+        if path in self.files:
+            if path == "/robots.txt":
                 for watch in self.watches:
                     watch(view, ua, client, rates, now, 0)
-            return file
-        score, tags, shadow = 0, (), ()  # type: int, tuple[str, ...], tuple[Decision, ...]
-        rehearsed = False
-        for test, rule in plan:
-            if rehearsed and rule.shadow:
-                continue
-            wait: Verdict = True
-            if test is not None:
-                wait = test(view, ua, client, rates, now, score)
-                if not wait:
-                    continue
-            if rule.shadow:
-                if rule.action is not None:
-                    shadow += (rule.verdict(wait or True, tags, (), score),)
-                    rehearsed = rule.rehearsed
-                continue
-            score += rule.weigh
-            tags += rule.tags
-            if rule.action is not None:
-                return rule.verdict(wait or True, tags, shadow, score)
-        return Decision(tags=tags, shadow=shadow, score=score) if tags or shadow or score else ALLOW
+            return self.files[path]
+        if self.settlers and "." in path:
+            for settle in self.settlers:
+                settle(view, ua, client, rates, now, 0)
+        steps = iter(plan)
+        for test, rule in steps:
+            wait = test(view, ua, client, rates, now, 0)
+            if wait:
+                return _decided(wait, rule, steps, view, ua, client, rates, now)
+        return ALLOW
 
     def explain(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> tuple[Decision, list[RuleVerdict]]:
         """The decision, and what every rule said, in order. Counts the request in ``rates``, as ``evaluate`` does."""
