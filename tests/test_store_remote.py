@@ -21,7 +21,9 @@ from crawlguard.errors import ConfigError
 from crawlguard.loader import parse_policy
 from crawlguard.policy.model import Policy, Store
 from crawlguard.request import RequestView
+from crawlguard.signals.conduct import ASSET, DOCUMENT
 from crawlguard.store import MemoryStore
+from crawlguard.store.memory_swarm import MemorySwarm
 from crawlguard.store.remote import RemoteStore
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiDoor
 
@@ -141,6 +143,17 @@ def test_decisions_are_those_of_the_store_in_memory(server: Server, guard_on: Ca
         seen.add(far)
     assert {rule for _, rule in seen} >= {"burst", "crawl"}
     assert store_of(guard).fallen_back == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_swarms_are_those_of_the_store_in_memory(server: Server, guard_on: Callable[..., Guard], seed: int) -> None:
+    store, memory, rng = store_of(guard_on(FIVE, server.url)), MemorySwarm(), random.Random(seed)
+    members, marks = ([rng.getrandbits(64) for _ in range(20)] for _ in range(2))
+    for _ in range(500):
+        kind = rng.choice((DOCUMENT, DOCUMENT, ASSET))
+        asked = rng.randrange(3), rng.choice(members), 10**15, 36_000_000_000, kind, rng.choice([0, *marks]), rng.random() < 0.2
+        assert store.swarm(*asked)._replace(left=0) == memory.swarm(*asked)._replace(left=0)
+    assert store.fallen_back == 0
 
 
 def test_what_is_refused_uses_up_nothing_further_on(server: Server, guard_on: Callable[..., Guard]) -> None:

@@ -65,6 +65,26 @@ class TestContract:
         assert (stranger.resident, stranger.known) == (False, True), "on the whole host, and so are the paths that residents ask for"
         assert store.swarm(other, people[3], NOW + 7200 * S, window, DOCUMENT, 0).resident, "for longer than a window"
 
+    def test_the_page_by_which_a_resident_came_in_is_known_from_then_on(self, store: RateStore) -> None:
+        key, window = fresh_key(), 600 * S
+        door, deep, forged = (store.mark(f"/{key}/{name}") for name in ("door", "deep", "forged"))
+        person, cached = store.mark(f"person {key}"), store.mark(f"cached {key}")
+
+        def known(path: int) -> bool:
+            return store.swarm(key, store.mark(f"asks {key}"), NOW, window, DOCUMENT, path, dry=True).known
+
+        store.swarm(key, person, NOW, window, DOCUMENT, door)
+        store.swarm(key, person, NOW, window, ASSET, door, dry=True)
+        assert not known(door)
+        assert not store.swarm(key, person, NOW, window, ASSET, door).known
+        assert known(door)
+        assert store.swarm(key, person, NOW, window, ASSET, door).known
+        for path in (deep, forged):  # a resident has to ask for a page to make it known
+            assert not store.swarm(key, person, NOW, window, ASSET, path).known
+            assert not known(path)
+        store.swarm(key, cached, NOW, window, ASSET, forged)  # and so has whoever was not seen to come in
+        assert not known(forged)
+
     def test_a_dry_run_counts_nothing(self, store: RateStore) -> None:
         key = fresh_key()
         for n in range(30):
@@ -108,7 +128,7 @@ def test_both_stores_say_the_same(steps: list[tuple[int, int, int, int, int]]) -
         now += gap
         who = (base ^ (member + 1) * 0x9FB21C651E98DF25) & (1 << 64) - 1
         where = (base ^ path * 0xD1342543DE82EF95) & (1 << 64) - 1 or 1
-        told = [s.swarm(base + group & (1 << 64) - 1, who, now, 10 * S, kind, where if kind == DOCUMENT else 0) for s in (memory, shared)]
+        told = [s.swarm(base + group & (1 << 64) - 1, who, now, 10 * S, kind, where if path else 0) for s in (memory, shared)]
         assert told[0]._replace(settled=0) == told[1]._replace(settled=0)
 
 
@@ -249,6 +269,50 @@ def test_a_refused_person_who_loads_a_favicon_comes_in() -> None:
     assert (decision.rule, decision.retry_after) == ("swarm", 60)
     assert guard.decide(view("/favicon.ico", ip="203.0.113.9", ua=CHROME)).allowed
     assert guard.decide(view("/deep/link", ip="203.0.113.9", ua=CHROME)).allowed
+
+
+def entering(guard: Guard, referer: str) -> list[bool]:
+    """People who all come in by one of three pages and go no further, while a swarm of their fingerprint is there: whose first page was let through."""
+    found = []
+    for n in range(400):
+        guard.decide(view(f"/item/{n}", ip=f"2001:db8:0:{n:x}::1", ua=CHROME))
+        ip, path = f"10.{n >> 8}.{n & 255}.9", f"/entry/{n % 3} é"
+        found.append(guard.decide(view(path, ip=ip, ua=CHROME)).allowed)
+        headers = {"host": "Shop.example:8000", "referer": referer.format(n=n % 3)}
+        assert guard.decide(view("/a.css", ip=ip, ua=CHROME, headers=headers)).allowed
+    return found
+
+
+@pytest.mark.parametrize(
+    ("referer", "known"),
+    [
+        ("https://shop.example:8000/entry/{n}%20%C3%A9?q=/x#y", True),
+        ("http://shop.example:8000/entry/{n}%20%C3%A9", True),
+        ("https://shop.example:8000/", False),
+        ("https://shop.example/entry/{n}%20%C3%A9", False),
+        ("https://other.example/entry/{n}%20%C3%A9", False),
+        ("shop.example:8000/entry/{n}%20%C3%A9", False),
+        ("https://shop.example:8000", False),
+        ("", False),
+    ],
+)
+def test_people_who_come_in_by_a_page_that_no_resident_asks_for_are_known_by_those_before_them(referer: str, known: bool) -> None:
+    clock = Clock(100_000)
+    guard = warmed(clock)
+    clock.at(0)
+    refused = entering(guard, referer).count(False)
+    assert refused <= 3 if known else refused >= 300
+
+
+def test_one_resident_cannot_make_pages_known_by_naming_them() -> None:
+    clock = Clock(100_000)
+    guard = warmed(clock)
+    clock.at(0)
+    for n in range(300):
+        headers = {"host": "shop.example", "referer": f"https://shop.example/item/{n}"}
+        guard.decide(view("/a.css", ip="203.0.113.9", ua=CHROME, headers=headers))
+    found = [guard.decide(view(f"/item/{n}", ip=f"2001:db8:0:{n:x}::1", ua=CHROME)).allowed for n in range(300)]
+    assert not any(found[60:])
 
 
 def test_an_unknown_client_is_in_no_swarm() -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.alone
 PEOPLE, SWARM, EACH = 2_000, 5_000, 2
 PAGES = 20_000
 DOORS = ("/", "/articles/sourdough", "/articles/rye", "/articles/opening-hours", *(f"/items/{n}" for n in range(26)))
-"""Where people come in: what is linked to from elsewhere, and from the site's other pages too."""
+"""Where people come in: what is linked to from elsewhere. Nobody goes there from another page, so they are known by who came in before."""
 EARLY = 150
 """People who have been there when the swarm begins: whom it is told apart from."""
 BEGINS, ENDS = 60.0, 540.0
@@ -60,8 +60,8 @@ class Step:
 
 
 def click(rng: random.Random) -> str:
-    """Where people go from a page: in one case of three to a page that is linked to from everywhere."""
-    return rng.choice(DOORS) if rng.random() < 1 / 3 else f"/items/{rng.randrange(PAGES)}"
+    """Where people go from a page."""
+    return f"/items/{rng.randrange(PAGES)}"
 
 
 def person(rng: random.Random, number: int) -> Iterator[Step]:
@@ -99,10 +99,11 @@ class Line:
         self._reader, self._writer = reader, writer
 
     async def get(self, step: Step, path: str) -> int:
-        """The status of one request."""
+        """The status of one request. What belongs to a page says so, as a browser does."""
+        referer = "" if path == step.path else f"Referer: https://shop.example{step.path}\r\n"
         self._writer.write(
             f"GET {path} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: {step.agent}\r\nAccept-Language: {step.language}\r\n"
-            f"Accept-Encoding: gzip, deflate, br\r\nX-Forwarded-For: {step.address}\r\n\r\n".encode()
+            f"Accept-Encoding: gzip, deflate, br\r\n{referer}X-Forwarded-For: {step.address}\r\n\r\n".encode()
         )
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         await self._reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from ..request import RequestView
 from ..signals.conduct import ASSET, DOCUMENT, kind_of
 from ..signals.swarm import strikes
@@ -9,6 +11,18 @@ from .compile_rates import SIGNATURE, constant, key_reader
 from .ruleset import Client, UaFacts
 from .swarms import SwarmIs
 from .terms import COUNTS, Dynamic, Rates, Test, Verdict
+
+
+def page_of(view: RequestView) -> str:
+    """The decoded path of the page of this site that a request names as its Referer, "" when it names none.
+
+    A client may name any page: a store believes each but once, as that by which it came in.
+    """
+    authority, slash, rest = (view.first(b"referer") or b"").partition(b"://")[2].partition(b"/")
+    if not slash or authority.lower() != (view.first(b"host") or b"").lower():
+        return ""
+    path = unquote(b"/" + rest.partition(b"?")[0].partition(b"#")[0])
+    return path if kind_of(path) == DOCUMENT else ""
 
 
 class SwarmTest:
@@ -27,7 +41,9 @@ class SwarmTest:
         if kind_of(view.path) == ASSET:
             key = self._key_of(view, ua, client, rates)
             if key and client.ip_key:
-                rates.swarm(key ^ self._salt, client.ip_key, now, self._within, ASSET, 0, False, self._clients, self._times)
+                page = page_of(view)
+                mark = rates.mark(page) if page else 0
+                rates.swarm(key ^ self._salt, client.ip_key, now, self._within, ASSET, mark, False, self._clients, self._times)
         return None
 
     def _test(self) -> Test:

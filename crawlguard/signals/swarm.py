@@ -32,7 +32,7 @@ class Swarm(NamedTuple):
     how many different paths; ``residents``: requests by
     residents, and members who became one. ``usual``: bare clients in a window, as learnt. ``left``: us until the window ends. ``settled``: residents, and paths of
     theirs, that the host has come to know. Of the member:
-    ``resident``; ``seen`` before in this window; ``known``: its path is one that residents ask for.
+    ``resident``; ``seen`` before in this window; ``known``: its path is one that residents ask for, or came in by.
     """
 
     clients: int
@@ -49,7 +49,7 @@ class Swarm(NamedTuple):
 
 CALM: Final = Swarm(0, 0, 0, 0, 0, 0, EVIDENCE, False, False, False)
 UNSETTLED: Final = CALM._replace(settled=0)
-"""What a store may say of a group that has fewer clients than the caller takes for a swarm: nothing else of it matters then."""
+"""What a store may say where nobody is struck: whom the group would be made of does not matter then."""
 
 
 def learnt(usual: int, ones: int, ended: int, now: int, within: int) -> int:
@@ -60,11 +60,16 @@ def learnt(usual: int, ones: int, ended: int, now: int, within: int) -> int:
     return int(usual * (1 - 1 / SLOWLY) ** min(empty, 4096))
 
 
+def hot(clients: int, documents: int, distinct: int, usual: int, least: int, times: int) -> bool:
+    """Whether a group with these counts (see Swarm) is a swarm: ``least`` clients, ``times`` what is usual, and on paths of their own."""
+    return clients >= least and clients >= times * usual and distinct > DISTINCT * documents
+
+
 def strikes(swarm: Swarm, clients: int, times: int) -> int | None:
     """0 for a member who is let through, else the wait in us; None where nobody is known to load assets. To be asked about documents only."""
     if swarm.settled < EVIDENCE:
         return None
-    if swarm.clients < clients or swarm.resident or swarm.clients < times * swarm.usual or swarm.distinct <= DISTINCT * swarm.documents:
+    if swarm.resident or not hot(swarm.clients, swarm.documents, swarm.distinct, swarm.usual, clients, times):
         return 0
     if swarm.known and not swarm.seen and swarm.residents * MIXED >= swarm.clients:
         return 0

@@ -50,8 +50,9 @@ class RateStore(Protocol):
         """Count one request of a member (its key) into its group (``key``) and return the group with it, and what is known of the member.
 
         ``within``, ``kind``, ``mark`` and ``dry`` as for ``conduct``. A member who asks for an ASSET becomes a resident, on the whole host and for long, and is
-        taken back from the group's bare clients; documents of residents make their paths known. See ``signals.swarm``. ``clients`` > 0 and ``times``:
-        no more is asked than whom they make ``strikes`` strike, and while the group has fewer clients a store may say CALM or UNSETTLED.
+        taken back from the group's bare clients; documents of residents make their paths known, and so does the asset by which a member who has been
+        seen becomes one: its ``mark`` is that of the page which it belongs to. See ``signals.swarm``. ``clients`` > 0 and ``times``: no more is asked
+        than whom they make ``strikes`` strike, and a store may say CALM or UNSETTLED of whom they do not.
         """
 
     def mark(self, text: str) -> int:

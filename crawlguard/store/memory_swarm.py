@@ -81,6 +81,8 @@ class MemorySwarm:
                 self._people.add(member)
                 if seen and not resident:
                     group.clients.drop(member)
+                    if mark:
+                        self._people.add(~mark)
             elif resident and mark:
                 self._people.add(~mark)
             elif kind == DOCUMENT and not resident:

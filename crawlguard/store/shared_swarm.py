@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..signals.conduct import AHEAD, ASSET, DOCUMENT, running
 from ..signals.sketch import BITS, LOW, estimate
-from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, learnt
+from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot, learnt
 from .filters import EVER, MASK, Filter, room
 from .mapped import PAGE, let_go, map_table, open_table
 
@@ -65,16 +65,18 @@ class SharedSwarm:
             at, until, usual = self._group(key, at, now, within, dry)
             _, _, documents, bare, paths, residents, _, salt = _unpack(octets, at << 3)
         number = member * odd & _ALL
-        people, resident, seen, known = self._people, False, False, False
+        resident = seen = known = False
         slot, pattern = people.first + (number >> people.shift << 1), people.patterns[number & MASK]  # people.has, without the call
         if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:
             resident, residents = True, residents + 1
             if not dry:
                 words[at + 5] = residents
-            if mark and kind != ASSET:
+            if mark:
                 path = (mark ^ _ALL) * odd & _ALL
-                known = people.has(path) if dry else people.note(path)
-            seen = not clients and self._seen.has(number ^ salt)
+                known = people.has(path) if dry or kind == ASSET else people.note(path)
+            if clients:
+                return CALM if words[EVER] >= EVIDENCE else UNSETTLED
+            seen = self._seen.has(number ^ salt)
         elif kind == DOCUMENT:
             low, start, documents = member & LOW, at + _HEAD << 3, documents + 1
             mine, bit = start + (low >> 3), 1 << (low & 7)
@@ -100,18 +102,21 @@ class SharedSwarm:
                 seen = self._seen.has(number ^ salt) if dry else self._seen.note(number ^ salt)
         elif kind == ASSET:
             residents += 1
-            seen, bare, documents = self._settle(at, number, salt, member, bare, documents, residents, dry)
-        many = estimate(bare)
-        if many < clients:
-            return CALM if words[EVER] >= EVIDENCE else UNSETTLED
-        known = known or (mark > 0 and not resident and people.has((mark ^ _ALL) * odd & _ALL))
-        return _new(Swarm, (many, documents, estimate(paths), residents, usual >> 8, until - now, words[EVER], resident, seen, known))
+            seen, known, bare, documents = self._settle(at, number, salt, member, mark, bare, documents, residents, dry)
+        many, distinct, settled = estimate(bare), estimate(paths), words[EVER]
+        if clients and (settled < EVIDENCE or not hot(many, documents, distinct, usual >> 8, clients, times)):
+            return CALM if settled >= EVIDENCE else UNSETTLED
+        if mark and kind == DOCUMENT and not resident:
+            known = people.has((mark ^ _ALL) * odd & _ALL)
+        return _new(Swarm, (many, documents, distinct, residents, usual >> 8, until - now, settled, resident, seen, known))
 
     def _settle(
-        self, at: int, number: int, salt: int, member: int, bare: int, documents: int, residents: int, dry: bool
-    ) -> tuple[bool, int, int]:
-        """Make a member a resident: whether it was seen as a bare client, and how many of those and of their documents are left."""
+        self, at: int, number: int, salt: int, member: int, mark: int, bare: int, documents: int, residents: int, dry: bool
+    ) -> tuple[bool, bool, int, int]:
+        """Make a member a resident: whether it was seen as a bare client, whether its page was known, and how many bare clients and documents are left."""
         words, seen = self._words, self._seen.has(number ^ salt)
+        page = (mark ^ _ALL) * self._odd & _ALL
+        known = mark > 0 and (self._people.note(page) if seen and not dry else self._people.has(page))
         if seen:  # neither the client nor the page that the asset belongs to is bare
             mine, bit = (at + _HEAD << 3) + ((member & LOW) >> 3), 1 << (member & 7)
             eight = self._bytes[mine]
@@ -121,7 +126,7 @@ class SharedSwarm:
         if not dry:
             self._people.note(number)
             words[at + 2], words[at + 3], words[at + 5] = documents, bare, residents
-        return seen, bare, documents
+        return seen, known, bare, documents
 
     def _group(self, key: int, first: int, now: int, within: int, dry: bool) -> tuple[int, int, int]:
         """Where a group lies, its window begun where it has to be; when that ends, and its usual number. For a dry run it may be the empty one."""

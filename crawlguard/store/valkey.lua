@@ -145,6 +145,7 @@ local function swarm(group, within, kind, client, path, dry, member, mark)
       if there then s[3] = math.max(0, s[3] - 1) end
       s[2] = math.max(0, s[2] - 1)
       if there and not dry then redis.call('SETBIT', clients, client, 0) end
+      if path >= 0 and not dry then note(known, ever, not knows) end
     end
     if not dry then note(resident, ever, not is) end
   elseif is then
