@@ -301,7 +301,7 @@ def test_terms_grow_for_repeat_offenders_and_are_forgotten_day_by_day() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "shared"])
-def test_every_store_remembers_offences_holds_and_lifts(kind: str, tmp_path: Path) -> None:
+def test_every_store_remembers_offences_and_holds(kind: str, tmp_path: Path) -> None:
     store: RateStore = MemoryStore() if kind == "memory" else SharedStore(tmp_path / "rates", 65_536)
     now, key, second = 10**12, 0x9E37_79B9_7F4A_7C15, 1_000_000
     terms = (600 * second, 3600 * second, 86_400 * second)
@@ -315,8 +315,9 @@ def test_every_store_remembers_offences_holds_and_lifts(kind: str, tmp_path: Pat
     assert got == [*terms, terms[-1], terms[-1]]
     penalty.hold(store, key, now, terms[1])
     assert penalty.left(store, key, now, terms[-1]) == terms[1]
-    penalty.lift(store, key, now)
-    assert penalty.left(store, key, now + 1, terms[-1]) == 0
+    if isinstance(store, SharedStore):  # whose bans can be lifted by hand, in their last seconds too
+        store.forget(key)
+        assert penalty.left(store, key, now + terms[1] - 1, terms[-1]) == 0
     store.close()
 
 

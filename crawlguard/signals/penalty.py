@@ -41,8 +41,3 @@ def hold(words: Words, key: int, now: int, term: int) -> None:
     """Hold a key for so many microseconds."""
     words.hit(key, now, 1, 1, 0)  # uses up the only one that is admitted ...
     words.hit(key, now, 1, 1, term)  # ... so that this one is over
-
-
-def lift(words: Words, key: int, now: int) -> None:
-    """Let a held key in again; its offences stay known."""
-    words.hit(key, now, 1, 1, 0)
