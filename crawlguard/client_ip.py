@@ -140,6 +140,7 @@ def _beginnings(size: int, masks: dict[int, set[int]]) -> frozenset[bytes]:
 
 
 _NEAR = Networks(PRIVATE)
+_LOOPBACK = Networks(("127.0.0.0/8", "::1/128"))
 
 
 class ClientResolver:
@@ -176,17 +177,19 @@ class ClientResolver:
         """True when the peer alone does not settle the matter: a trusted proxy, or one that is near (None: a unix socket)."""
         return peer is None or (peer[:2] in self._near[len(peer)] and peer in self._special)
 
-    def resolve(self, peer: bytes | None, values: list[bytes], forwarding: bool) -> bytes | None:
+    def resolve(self, peer: bytes | None, values: list[bytes], forwarding: bool, others: bool = False) -> bytes | None:
         """The client's packed address, or None for unknown.
 
         ``peer``: the TCP peer's packed address, None for a unix socket. ``values``: all values of ``header``, in the
-        order in which they came. ``forwarding``: whether any header of PROXIED is there.
+        order in which they came. ``forwarding``: whether any header of PROXIED is there, ``others``: whether one besides ``header``.
         """
         if not self.is_trusted(peer):
             # A near peer with a forwarding header is a proxy that is not configured yet: not the visitor's address. But
-            # uvicorn puts the header's last hop in the peer's place, so an intranet visitor's own address stands in both.
+            # uvicorn puts the header's last hop in the peer's place, so an intranet visitor's own address stands in both. Where a
+            # proxy sets another header, or is this host, anybody can write the proxy's address into this one.
             near = peer is None or (forwarding and peer in _NEAR)
-            return None if near and not (values and peer == self._last_hop(values[-1])) else peer
+            swapped = values and not others and peer is not None and peer not in _LOOPBACK and peer == self._last_hop(values[-1])
+            return None if near and not swapped else peer
         if not values:
             return None  # a proxy that names nobody: its own address would stand for all visitors
         if not self._chain:

@@ -253,8 +253,9 @@ class Guard:
             client = live.clients.get(values[0])
             if client is not None:
                 return client
-        forwarding = bool(values) or (not resolver.configured and any(name in PROXIED for name, _ in view.headers))
-        packed = resolver.resolve(peer, values, forwarding)
+        others = not resolver.configured and any(name in PROXIED and name != resolver.header for name, _ in view.headers)
+        forwarding = bool(values) or others
+        packed = resolver.resolve(peer, values, forwarding, others)
         if packed is None:
             self._advise(resolver, view, peer, forwarding)
             return UNKNOWN_CLIENT
@@ -267,8 +268,10 @@ class Guard:
         """Say, once a minute, why a client is unknown and what to write."""
         who = format_ip(peer) if peer is not None else "unix"
         if not resolver.configured and forwarding:
-            header = next((name for name in FORWARDING if view.first(name) is not None), resolver.header).decode("latin-1")
-            setting = f'client_ip: {{trusted_proxies: ["{who}"], header: {header}}}'
+            seen = [name.decode("latin-1") for name in FORWARDING if view.first(name) is not None] or [resolver.header.decode("latin-1")]
+            setting = f'client_ip: {{trusted_proxies: ["{who}"], header: {seen[0]}}}'
+            if len(seen) > 1:
+                setting += f" (or another of {', '.join(seen)}: the one that your proxy itself writes; the others may be a visitor's)"
             self.once.warn(
                 "proxy",
                 f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules "

@@ -104,6 +104,25 @@ class ScopeView(RequestView):
         return value
 
 
+def tidy(path: str) -> str:
+    """A decoded path as routers and file servers come to see it: no empty segments, no "." and "..".
+
+    Werkzeug drops leading slashes, Starlette's and Flask's static files resolve dots and doubled slashes: a rule about ``/secret/`` has to hold for
+    ``//secret/`` and ``/x/../secret/`` as well.
+    """
+    if "//" not in path and "/." not in path:
+        return path
+    kept: list[str] = []
+    parts = path.split("/")
+    for part in parts:
+        if part == "..":
+            if kept:
+                kept.pop()
+        elif part and part != ".":
+            kept.append(part)
+    return "/" + "/".join(kept) + ("/" if kept and parts[-1] in ("", ".", "..") else "")
+
+
 def environ_path(environ: Mapping[str, Any]) -> str:
     """The whole decoded path of a WSGI request, which hands UTF-8 over as latin-1 (PEP 3333)."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ..decision import DEFAULT_STATUS, Action, Answer, Decision
-from ..request import RequestView
+from ..request import RequestView, tidy
 from ..signals.match import RegexSet, path_test, text_test
 from ..signals.ua import Agent, UserAgentIndex, folded
 from . import conditions as c
@@ -114,7 +114,8 @@ class _Compiler:
             return _score(when)
         if isinstance(when, c.MethodIs):
             methods = frozenset(m.upper() for m in when.methods)
-            return Dynamic(lambda view, ua, client, rates, now, score: view.method in methods, "method")
+            # Django takes a method in any case for what it is in capitals, and servers hand it over as it was sent.
+            return Dynamic(lambda view, ua, client, rates, now, score: view.method.upper() in methods, "method")
         if isinstance(when, c.AgentIs):
             return self._agent(when)
         return self._address(when)
@@ -216,7 +217,7 @@ def _text(when: c.TextIs) -> Term:
     terms: list[Term] = []
     reads = f"header {when.header}" if when.header else when.what
     name = when.header.encode("ascii", "replace")
-    read = {"path": lambda v: v.path, "host": lambda v: v.host}.get(when.what)
+    read = {"path": lambda v: tidy(v.path), "host": lambda v: v.host}.get(when.what)
     for kind, values in when.tests:
         test = _on(read, _tester(when.what, kind, values)) if read else _on_header(name, kind, values)
         terms.append(Dynamic(test, reads))
