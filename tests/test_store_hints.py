@@ -113,7 +113,11 @@ visits = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60)
+@settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    max_examples=60,
+)
 @given(visits)
 def test_decisions_are_the_same_with_hints_and_without(sites: Sites, visits: list[tuple[int, str, int, int]]) -> None:
     members = sites.newcomers()

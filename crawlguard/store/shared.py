@@ -96,14 +96,17 @@ class SharedStore:
             state, mark = states[at], key & 0x1FF
             if state & 0xC1FF == mark:  # the key's own, not held, not contended
                 tat = state >> 16
-                due = tat + interval if tat > now else now + interval
-                if tat <= now or due - now <= tolerance:
-                    new = due << 16 | (self._writer | mark)
-                    if states[at] == state:
-                        states[at] = new
-                        if states[at] == new:
-                            return 0
-                    return self._careful(2 * at + 1, key, now, interval, tolerance, hold)
+                due = now + interval
+                if tat > now:
+                    due = tat + interval
+                    if due - now > tolerance:
+                        return self._hit(2 * at, key, now, interval, tolerance, hold)
+                new = due << 16 | self._writer | mark
+                if states[at] == state:
+                    states[at] = new
+                    if states[at] == new:
+                        return 0
+                return self._careful(2 * at + 1, key, now, interval, tolerance, hold)
         return self._hit(2 * at, key, now, interval, tolerance, hold)
 
     def _hit(self, at: int, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:

@@ -103,12 +103,15 @@ class SharedSwarm:
         elif kind == ASSET:
             residents += 1
             seen, known, bare, documents = self._settle(at, number, salt, member, mark, bare, documents, residents, dry)
-        many, distinct, settled = estimate(bare), estimate(paths), words[EVER]
-        if clients and (settled < EVIDENCE or not hot(many, documents, distinct, usual >> 8, clients, times)):
-            return CALM if settled >= EVIDENCE else UNSETTLED
+        settled, many = words[EVER], estimate(bare)
+        if clients and settled < EVIDENCE:
+            return UNSETTLED
+        # Nearly every group is small, which is told first.
+        if many < clients or (clients and not hot(many, documents, estimate(paths), usual >> 8, clients, times)):
+            return CALM
         if mark and kind == DOCUMENT and not resident:
             known = people.has((mark ^ _ALL) * odd & _ALL)
-        return _new(Swarm, (many, documents, distinct, residents, usual >> 8, until - now, settled, resident, seen, known))
+        return _new(Swarm, (many, documents, estimate(paths), residents, usual >> 8, until - now, settled, resident, seen, known))
 
     def _settle(
         self, at: int, number: int, salt: int, member: int, mark: int, bare: int, documents: int, residents: int, dry: bool
