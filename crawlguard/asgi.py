@@ -8,12 +8,15 @@ It decides before the application hears of the request, and hands everything els
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Unpack
 
 from .decision import ALLOW, Decision
+from .errors import CrawlGuardError
+from .events import Once
 from .guard import Guard
 from .marks import Marks
 from .policy.model import Policy
@@ -44,12 +47,20 @@ class CrawlGuardMiddleware:
     """Guards an ASGI application. ``policy``: None (the bundled default), a path, ``builtin:NAME``, a Policy or a Guard.
 
     ``settings`` are those of Guard. The decision is in ``scope["crawlguard"]``. Raises PolicyError, ConfigError or
-    DataError while it is made, and nothing of its own after that.
+    DataError while it is made, and nothing of its own after that. Where it is made by a running event loop (Starlette makes its
+    middleware when the server asks the application to start, and a server takes an exception there for an application without a
+    start) the server is told that the start has failed, and why.
     """
 
     def __init__(self, app: App, policy: str | os.PathLike[str] | Policy | Guard | None = None, **settings: Unpack[Settings]) -> None:
         self.app = app
-        self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
+        try:
+            self.guard = policy if isinstance(policy, Guard) else Guard(policy, **settings)
+        except CrawlGuardError as error:
+            if not _in_a_loop():
+                raise
+            self.error = error
+            self.__class__ = _Unusable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -109,6 +120,34 @@ class CrawlGuardMiddleware:
         except Exception:
             scope["crawlguard"] = self.guard.fail_open()
             return None
+
+
+class _Unusable(CrawlGuardMiddleware):
+    """A middleware whose policy cannot be used: the server does not start. One that never asks (``--lifespan off``) serves the site unguarded, and hears of it."""
+
+    error: CrawlGuardError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()  # lifespan.startup
+            await send({"type": "lifespan.startup.failed", "message": f"crawlguard cannot start:\n{self.error}"})
+            return
+        _told.warn("unusable", f"the site is NOT guarded: {self.error}")
+        await self.app(scope, receive, send)
+
+
+_told = Once()
+
+
+def _in_a_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # whoever runs a loop has it; others save 50 ms
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:

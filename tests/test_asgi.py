@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -411,3 +414,50 @@ def test_fastapi_lifespan_runs_through_the_door() -> None:
     )
     assert [m["type"] for m in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert log == ["up", "down"]
+
+
+BROKEN = "version: 1\nrules:\n  - {id: a, when: {agnt: GPTBot}, then: block}\n"
+
+
+def test_a_policy_that_is_broken_when_the_server_asks_for_the_start_fails_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    site = Starlette()
+    site.add_middleware(CrawlGuardMiddleware, policy=tmp_path / "broken.yaml")  # made when the first scope comes
+
+    async def main() -> tuple[list[Message], list[Message]]:
+        said: list[Message] = []
+        answered: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "lifespan.startup"}
+
+        async def send(message: Message) -> None:
+            said.append(message)
+
+        async def answer(message: Message) -> None:
+            answered.append(message)
+
+        await site({"type": "lifespan", "app": site}, receive, send)
+        await site(scope_of(CRAWLER), receive, answer)  # a server that did not ask
+        return said, answered
+
+    said, answered = asyncio.run(main())
+    assert [message["type"] for message in said] == ["lifespan.startup.failed"]
+    assert "broken.yaml:3" in said[0]["message"]
+    assert "CG004" in said[0]["message"]
+    assert answered[0]["status"] == 404  # the application's own
+    assert "NOT guarded" in caplog.text
+
+
+def test_uvicorn_does_not_start_with_a_broken_policy(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    (tmp_path / "guarded.py").write_text(
+        "from fastapi import FastAPI\nfrom crawlguard.asgi import CrawlGuardMiddleware\n"
+        "app = FastAPI()\napp.add_middleware(CrawlGuardMiddleware, policy='broken.yaml')\n"
+    )
+    command = [sys.executable, "-m", "uvicorn", "guarded:app", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "CG004" in done.stderr
