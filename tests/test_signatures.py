@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from crawlguard import Guard
 from crawlguard.decision import Decision
 from crawlguard.policy.compile_rates import family
+from crawlguard.policy.model import Store
 from crawlguard.policy.ruleset import RuleVerdict
 from crawlguard.policy.terms import Charge
 from crawlguard.request import RequestView
@@ -436,3 +437,29 @@ def test_the_order_and_number_of_headers_hide_nobody_from_a_fingerprint() -> Non
         rng.shuffle(headers)
         told.append(guard.decide(view(f"/{n}", ip=f"10.0.{n}.1", ua="same", headers=dict(headers))).allowed)
     assert told == [True] * 50 + [False] * 150
+
+
+@pytest.mark.parametrize("kind", ["memory", "shared"])
+@pytest.mark.parametrize(
+    "counted",
+    [
+        {"requests": 5, "within": "1m"}, {"documents": 5, "within": "10m"}, {"distinct_paths": 5, "within": "1h"}, {"misses": 5, "within": "1h"},
+        {"errors": 5, "within": "1h"}, {"bytes": 5000, "within": "1h"}, {"windows": [{"requests": 5, "within": "1m"}, {"misses": 5, "within": "1h"}]},
+    ],
+)  # fmt: skip
+def test_who_comes_back_when_told_to_has_not_offended_again(counted: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    clock = Clock()
+    policy = guard_of(rate(**counted, block_for=["4s", "1h"])).policy
+    guard = Guard(policy, store=Store(kind, str(tmp_path / "rates")), clock=clock)
+
+    def served(seconds: float, page: int) -> bool:
+        clock.at(seconds)
+        return ask(guard, view(f"/{page}"), 404, 1000)
+
+    until_out = next(n for n in range(40) if not served(0, n))
+    assert until_out >= 5
+    assert guard.decide(view("/x")).retry_after == 4
+    assert served(4, 100), "the term is over"
+    assert all(served(4, 101 + n) for n in range(3)), "and all that was counted with it"
+    assert next(n for n in range(40) if not served(4, 200 + n)) < 6
+    assert guard.decide(view("/x")).retry_after == 3600, "only going over the limit again is another offence"

@@ -356,3 +356,14 @@ def test_a_request_of_several_calls_waits_for_one_limit(tmp_path: Path, guard_on
         assert len(guard.decide(view(ua=BROWSER)).shadow) == 4
     assert len(asked) > 1
     assert len(set(asked)) == 1
+
+
+def test_after_its_term_a_client_begins_afresh(server: Server, guard_on: Callable[..., Guard]) -> None:
+    text = (
+        "version: 1\nrules: [{id: pages, when: {rate: {per: ip, distinct_paths: 3, within: 10h, block_for: [1s, 1h]}}, then: throttle}]\n"
+    )
+    guard = guard_on(text, server.url)
+    assert [guard.decide(view(f"/{n}", ua=BROWSER)).allowed for n in range(4)] == [True, True, True, False]
+    until(lambda: guard.decide(view("/9", ua=BROWSER)).allowed)
+    assert [guard.decide(view(f"/{n}", ua=BROWSER)).allowed for n in range(10, 13)] == [True, True, False]
+    assert guard.decide(view("/9", ua=BROWSER)).retry_after == 3600

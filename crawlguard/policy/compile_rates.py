@@ -231,11 +231,11 @@ class _Signature:
             for span in sorted(spans)
         )
         self.shape = _shape_test(when.shape) if when.shape else None
+        self.counts = (*(w[0] for w in self.words), *(c[0] for c in self.charges), *(p[0] for p in self.profiles))
 
     def hold(self, per: tuple[str, ...]) -> Hold:
         """Where it keeps keys out; what it has counted would have them out again at once."""
-        counts = (*(w[0] for w in self.words), *(c[0] for c in self.charges), *(p[0] for p in self.profiles))
-        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), counts, self.penalty)
+        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), self.counts, self.penalty)
 
     def test(self) -> Test:
         """What is asked of each request: with one word or one profile and nothing else, that alone."""
@@ -308,7 +308,11 @@ class _Signature:
             return None
         if not shape or not wait:
             return False
-        return penalty.begin(rates, key ^ self.penalty, now, terms) if terms else wait
+        if not terms:
+            return wait
+        for salt in self.counts:  # after its term a client begins afresh: who comes back when told to has not offended again
+            rates.forget(key ^ salt)
+        return penalty.begin(rates, key ^ self.penalty, now, terms)
 
     def _count(self, rates: Rates, key: int, now: int, kind: int, wait: int) -> int:
         """Count the request in its words unless any limit is over; the longest of their waits."""

@@ -277,3 +277,6 @@ class _Peeking:
 
     def mark(self, text: str) -> int:
         return self._rates.mark(text)
+
+    def forget(self, key: int) -> None:
+        pass

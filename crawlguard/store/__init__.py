@@ -55,6 +55,9 @@ class RateStore(Protocol):
         than whom they make ``strikes`` strike, and a store may say CALM or UNSETTLED of whom they do not.
         """
 
+    def forget(self, key: int) -> None:
+        """Let a key begin afresh, as one that was never seen: its word, and its profile."""
+
     def mark(self, text: str) -> int:
         """The 64-bit hash of a text, keyed by the seed; never 0."""
 

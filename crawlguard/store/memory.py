@@ -71,6 +71,12 @@ class MemoryStore:
         """Count one request of a member of a group; see RateStore."""
         return self._swarms.swarm(key, member, now, within, kind, mark, dry, clients, times)
 
+    def forget(self, key: int) -> None:
+        """Let a key begin afresh; see RateStore."""
+        self._new.pop(key, None)
+        self._old.pop(key, None)
+        self._profiles.forget(key)
+
     def close(self) -> None:
         """Forget everything."""
         self._swarms.forget()

@@ -210,6 +210,11 @@ class RemoteStore:
         found = self._one(op.swarm(key, member, within, kind, mark, dry, clients, times))
         return swarm_of(found) if found else self.local.swarm(key, member, now, within, kind, mark, dry, clients, times)
 
+    def forget(self, key: int) -> None:
+        """See RateStore."""
+        self._one(Asked(op.FORGET, key, ()))
+        self.local.forget(key)
+
     def close(self) -> None:
         """Send what is left, and let go of the server and of the local store."""
         self._closed.set()

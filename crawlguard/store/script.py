@@ -17,7 +17,7 @@ from ..signals.sketch import LOW, estimate
 from ..signals.swarm import CALM, Swarm
 from .ops import Op
 
-HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK = 1, 2, 3, 4, 5, 6, 7
+HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK, FORGET = 1, 2, 3, 4, 5, 6, 7, 8
 CALLS: Final = 4
 """Calls for one request at most; what is still asked then counts as calm."""
 
@@ -49,7 +49,7 @@ def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool, c
     return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark, clients, times))
 
 
-_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w"}
+_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w"}
 
 
 def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:
@@ -132,6 +132,10 @@ class Script:
         """See RateStore."""
         answer = self._answer(swarm(key, member, within, kind, mark, dry, clients, times))
         return swarm_of(answer) if answer else CALM
+
+    def forget(self, key: int) -> None:
+        """See RateStore."""
+        self._answer(Asked(FORGET, key, ()))
 
 
 def conduct_of(answer: Answer) -> Conduct:
