@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 SPAWN = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 LINE = b'203.0.113.7 - - [26/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 512 "-" "Mozilla/5.0"\n'
 DEADLINE = 60
+PRESSED = 5
+"""Seconds after which an operator presses again."""
 
 
 def reader_of(path: Path, process: subprocess.Popen[bytes]) -> int:
@@ -49,12 +52,19 @@ def test_ctrl_c(command: tuple[str, ...], tmp_path: Path) -> None:
         log = reader_of(pipe, process)
         try:
             os.write(log, LINE * 100)
-            process.stdin.write(b"\x03")
-            process.stdin.flush()
-            output, _ = process.communicate(timeout=DEADLINE)
+            end = time.monotonic() + DEADLINE
+            while (
+                process.poll() is None and time.monotonic() < end
+            ):  # one that comes right before a blocking read is only seen with the next
+                process.stdin.write(b"\x03")
+                process.stdin.flush()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(PRESSED)
         finally:
             os.close(log)
             process.kill()
+        assert process.stdout is not None
+        output = process.stdout.read()
     assert process.returncode == 130
     told = [line for line in output.decode().replace("\r", "\n").split("\n") if line.strip() and "%" not in line and "\x1b" not in line]
     assert told[-1] == "crawlguard: stopped"

@@ -177,7 +177,8 @@ def test_a_slow_network_is_not_waited_for(
         proxy.delay = proxy.piece = 0
         until(watcher)
         watcher.held()
-        assert len(said(caplog)) == 2
+        breaker = watcher.link.breaker
+        assert len(said(caplog)) == breaker.opened + breaker.closed == 2 * breaker.opened  # a busy machine is a slow network, too
     finally:
         proxy.close()
 
