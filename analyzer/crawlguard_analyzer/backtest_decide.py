@@ -273,7 +273,7 @@ class _NoRates:
     def hit(self, *_: object, **__: object) -> NoReturn:
         raise RuntimeError("a test that reads no rate has counted")
 
-    peek = conduct = swarm = mark = hit
+    peek = conduct = swarm = mark = forget = hit
 
 
 _NOBODY, _NO_AGENT, _NO_RATES = view_of(), UaFacts(0), _NoRates()
