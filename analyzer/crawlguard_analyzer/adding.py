@@ -41,17 +41,21 @@ _SUMS: Final = (
 _MAXIMA: Final = ("last", *(f"burst_{w}" for w in WINDOWS))
 _BITS: Final = ("hours", "traps")
 _LISTS: Final = {"paths": PATHS, "uas": AGENTS}
+_WIDE: Final = ("bytes", "gap_squares", "spent")
+"""Sums that one client's day may well take beyond MOST."""
+MOST: Final = (1 << 31) - 1
+"""What a narrow number says of itself and of all above. Sums of shards that stop there add up to the same in any order."""
 
 SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "day": pl.Int32,
     "ip": pl.String,
     "ua": pl.String,
-    "ua_requests": pl.Int64,
+    "ua_requests": pl.Int32,
     "first": pl.Int64,
     "last": pl.Int64,
-    **dict.fromkeys(_SUMS, pl.Int64),
-    **{f"burst_{w}": pl.Int64 for w in WINDOWS},
-    "hours": pl.Int64,
+    **{name: pl.Int64 if name in _WIDE else pl.Int32 for name in _SUMS},
+    **{f"burst_{w}": pl.Int32 for w in WINDOWS},
+    "hours": pl.Int32,
     "traps": pl.Int64,
     "paths": pl.List(pl.UInt32),
     "uas": pl.List(pl.UInt32),
@@ -64,7 +68,8 @@ alphabet) and how many those were, its first and last second, then sums.
 ``http11`` requests of that protocol; ``depth`` slashes of documents' paths; ``gaps`` seconds of pause between two requests that follow each
 other, as ``gap_sum`` and ``gap_squares``, and how many are longer than SESSION; ``hours`` a bit for each hour of the day (UTC) with a
 request; ``trapped`` requests that touched a trap, and ``traps`` a bit for each trap (see ``traps``); ``spent`` microseconds that the server took
-for the requests, as far as the log says (0 where it does not); ``paths`` and ``uas`` sketches.
+for the requests, as far as the log says (0 where it does not); ``paths`` and ``uas`` sketches. Numbers are as narrow as one day of one
+client needs, for there are many rows: who adds up several of them casts to Int64 before.
 """
 
 _FULL: Final = pl.Schema(SCHEMA)
@@ -73,8 +78,10 @@ _STEP: Final = 200_000
 
 
 def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Rollups of the same log's shards, of several days or hosts, as one. The order of the parts does not matter."""
-    found = [part.select(*SCHEMA) for part in parts if part.height]
+    """Rollups of the same log's shards, of several days or hosts, each sorted by day and name, as one that is. The order of the parts does
+    not matter.
+    """
+    found = [_narrowed(part.select(*SCHEMA)) for part in parts if part.height]
     if not found:
         return pl.DataFrame(schema=SCHEMA)
     # Some days at a time, so that what a merge needs beside its result is small; days that only one part has are not copied.
@@ -107,27 +114,39 @@ def _steps(parts: list[pl.DataFrame]) -> list[tuple[int, int]]:
 
 def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
     found = [part for part in parts if part.height]
-    if len(found) == 1 and found[0].schema == _FULL:
-        return found[0]
-    return renamed(pl.concat(found, how="vertical_relaxed", rechunk=True))
+    return found[0] if len(found) == 1 else renamed(pl.concat(found))
+
+
+def _narrowed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows by SCHEMA, whatever their numbers' types were; what is too large becomes MOST."""
+    if rows.schema == _FULL:
+        return rows
+    return rows.select(
+        (pl.col(name).clip(upper_bound=MOST) if kind == pl.Int32 and rows.schema[name] != kind else pl.col(name)).cast(kind)
+        for name, kind in SCHEMA.items()
+    )
 
 
 def renamed(rows: pl.DataFrame) -> pl.DataFrame:
     """A rollup whose clients have got other names: those of one day that have the same become one. Sorted by day and name."""
-    rows = rows.select(*SCHEMA).sort("day", "ip", "first", "last")
-    new = rows["day"].ne_missing(rows["day"].shift(1)) | rows["ip"].ne_missing(rows["ip"].shift(1))
-    alone = new & new.shift(-1, fill_value=True)
+    rows = _narrowed(rows)
+    order = rows.select("day", "ip", "first", "last").with_row_index("at").sort("day", "ip", "first", "last")
+    new = order["day"].ne_missing(order["day"].shift(1)) | order["ip"].ne_missing(order["ip"].shift(1))
+    at, alone = order["at"], new & new.shift(-1, fill_value=True)
+    del order
     if alone.all():
-        return rows.cast(_FULL)
-    order = pl.concat([alone.arg_true(), (new & ~alone).arg_true()]).arg_sort()
-    return pl.concat([rows.filter(alone).cast(_FULL), _added(rows.filter(~alone).cast(_FULL), new.filter(~alone))], rechunk=True)[order]
+        return rows[at]
+    together = _added(rows[at.filter(~alone)], new.filter(~alone))
+    # One gather of all puts them in order: nothing but the result is copied.
+    places = pl.int_range(rows.height, rows.height + together.height, dtype=at.dtype, eager=True)
+    return pl.concat([rows, together])[at.filter(new).scatter((~alone).filter(new).arg_true(), places)]
 
 
 def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
     """Rows in the order of clients and times, those of each client as one; `new`: where a client's begin."""
     between = pl.when(new).then(0).otherwise((pl.col("first") - pl.col("last").shift(1)).clip(lower_bound=0))
     owner = (new.cum_sum().cast(pl.Int64) - 1).set_sorted().alias("owner")
-    rows = rows.with_columns(
+    rows = rows.with_columns(pl.col(*_SUMS).cast(pl.Int64)).with_columns(
         owner,
         pl.col("gaps") + ~new,
         pl.col("long_gaps") + (between > SESSION),
@@ -147,9 +166,7 @@ def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         for name, k in _LISTS.items()
         for each in [rows.select("owner", name).explode(name)]
     ]
-    return added.hstack([top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]).select(
-        pl.col(name).cast(kind) for name, kind in SCHEMA.items()
-    )
+    return _narrowed(added.hstack([top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]))
 
 
 def distinct(column: str, k: int) -> pl.Expr:

@@ -125,7 +125,7 @@ def analyse(
 
 def _totals(found: Counted, rollup: pl.DataFrame, merged: bool) -> Totals:
     """What was read; of merged hosts only the requests are known, so they count as lines that were all read."""
-    rows = int(rollup["requests"].sum()) if merged else found.rows
+    rows = int(rollup["requests"].cast(pl.Int64).sum()) if merged else found.rows
     return Totals(
         lines=found.lines - found.rows + rows,
         rows=rows,

@@ -100,14 +100,15 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day), ``distinct`` targets, ``names``
     (distinct User-Agents), ``traps`` (bits of those touched), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
     """
-    table = rollup.with_columns(
+    table = rollup.select(
         pl.col("ip").hash(seed=3).alias("key"),  # to group by text takes ten times as long
         pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells"),
         pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
-    )
+        *_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas",
+    )  # fmt: skip
     several = table["key"].is_duplicated()
     once = table.filter(~several).select(
-        "key", "row", *_SUMS, "first", "last", "burst_60", "cells", "traps", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
+        "key", "row", pl.col(*_SUMS).cast(pl.Int64), "first", "last", pl.col("burst_60").cast(pl.Int64), "cells", "traps", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
         _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
         _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
     )  # fmt: skip
@@ -125,13 +126,14 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
 
 def _added(table: pl.DataFrame) -> pl.DataFrame:
     """The clients with several rows. ``row`` is that of the busiest, of several such the first in the table."""
-    busiest = pl.col("requests") * HIGH + HIGH - 1 - pl.col("row")
+    busiest = pl.col("requests").cast(pl.Int64) * HIGH + HIGH - 1 - pl.col("row")
     table = table.with_columns(pl.col("key").alias("hash"), pl.col("key").rank("dense").cast(pl.UInt32))
     sums = table.group_by("key").agg(
         pl.col("hash").first(),
-        pl.col(*_SUMS, "cells").sum(),
+        pl.col(*_SUMS, "cells").cast(pl.Int64).sum(),
         pl.col("first").min(),
-        pl.col("last", "burst_60").max(),
+        pl.col("last").max(),
+        pl.col("burst_60").max().cast(pl.Int64),
         pl.len().cast(pl.Int32).alias("days"),
         (HIGH - 1 - busiest.max() % HIGH).alias("row"),
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import polars as pl
 
-from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge
+from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge, renamed
 from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, joined, marked
 from .traps import MOST_TOUCHED, NO_TRAPS, Traps
 
@@ -26,9 +26,6 @@ _CLIENT_BITS: Final = 64 - ROWS_BITS - _SECOND_BITS
 _FIELD: Final = 1 << ROWS_BITS
 _PACKED: Final = tuple(range(n, min(n + 3, len(MARKS))) for n in range(0, len(MARKS), 3))
 """Bits of marks that are summed as the three parts of one number."""
-_WIDE: Final = ("first", "last", "bytes", "gap_squares", "traps", "spent")
-_NARROW: Final = {name: pl.Int32 if kind == pl.Int64 and name not in _WIDE else kind for name, kind in SCHEMA.items()}
-"""What one shard needs of SCHEMA."""
 
 
 class Clients:
@@ -74,7 +71,7 @@ def _groups(parts: Sequence[Marked]) -> list[list[Marked]]:
 
 
 def _rolled(shard: Marked) -> pl.DataFrame:
-    """The rollup of no more than MOST_ROWS requests, in no order, by SCHEMA but for narrower numbers."""
+    """The rollup of no more than MOST_ROWS requests, by SCHEMA, sorted as ``merge`` wants it."""
     requests = shard.requests
     days = requests["time"] // DAY
     first, several = cast(int, days.min()), cast(int, days.max()) - cast(int, days.min()) + 1
@@ -107,7 +104,7 @@ def _rolled(shard: Marked) -> pl.DataFrame:
     found = found.with_columns(
         pl.col("first") + midnight, pl.col("last") + midnight, (pl.col("requests") - pl.col("assets")).alias("documents")
     )
-    return found.select(pl.col(name).cast(_NARROW[name]) for name in SCHEMA)
+    return renamed(found)
 
 
 def _sums(values: pl.Series, ends: pl.Series) -> pl.Series:

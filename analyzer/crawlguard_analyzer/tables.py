@@ -37,7 +37,9 @@ def daily(clients: pl.DataFrame, rollup: pl.DataFrame) -> pl.DataFrame:
     """The rollup's days and addresses with what each client is: day (Date), client, LOAD, class, agent, swarm."""
     known = clients.select("client", "class", "agent", "swarm")
     dated = rollup.filter(pl.col("day").is_between(*_CALENDAR))
-    return dated.select(pl.col("day").cast(pl.Int32).cast(pl.Date), pl.col("ip").alias("client"), *LOAD).join(known, on="client")
+    return dated.select(pl.col("day").cast(pl.Int32).cast(pl.Date), pl.col("ip").alias("client"), pl.col(*LOAD).cast(pl.Int64)).join(
+        known, on="client"
+    )
 
 
 def days(daily: pl.DataFrame) -> pl.DataFrame:
