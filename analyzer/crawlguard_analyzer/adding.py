@@ -138,7 +138,7 @@ def renamed(rows: pl.DataFrame) -> pl.DataFrame:
         return rows[at]
     together = _added(rows[at.filter(~alone)], new.filter(~alone))
     # One gather of all puts them in order: nothing but the result is copied.
-    places = pl.int_range(rows.height, rows.height + together.height, dtype=at.dtype, eager=True)
+    places = pl.int_range(rows.height, rows.height + together.height, dtype=pl.get_index_type(), eager=True)
     return pl.concat([rows, together])[at.filter(new).scatter((~alone).filter(new).arg_true(), places)]
 
 
