@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from crawlguard.export.paths import decide
 from crawlguard.export.robots import robots_txt, will_of
+from crawlguard.request import tidy
 
 from .robots_oracles import READERS, Reader, cut
 from .robots_policies import HOST, STRANGER, Drawn, meant, policies, policy_of, urls_for
@@ -44,8 +45,9 @@ def spoken_to(reader: Reader, rows: Mapping[str, Row]) -> dict[str, Row]:
 
 
 def readable(reader: Reader, url: str) -> bool:
-    """robotspy merges slashes; to it and to Protego a pattern's final "$" is a dollar in the path too. See DIFFERENCES."""
-    return not (("$" in url and reader.name in ("protego", "robotspy")) or ("//" in url and reader.name == "robotspy"))
+    """To robotspy and Protego a pattern's final "$" is a dollar in the path too, and a path that routers tidy up each reader takes in its own way. See DIFFERENCES."""
+    path = unquote(url.partition("?")[0])
+    return tidy(path) == path and not ("$" in url and reader.name in ("protego", "robotspy"))
 
 
 def asked(reader: Reader, rows: Mapping[str, Row], urls: Sequence[str], rnd: random.Random) -> list[tuple[list[str], list[str]]]:
@@ -129,8 +131,8 @@ DIFFERENCES: list[tuple[str, list[dict[str, Any]], str, str, bool, set[str]]] = 
     ("%3F begins a query", at(**{"is": "/a"}), STRANGER, "/a%3Fb", True, {"fork", "protego", "robotspy"}),
     ("? stands for any character before a final $", at(suffix="a?"), STRANGER, "/aab", True, {"robotspy"}),
     ("brackets stand for one of what is inside", at(contains="[x]"), STRANGER, "/ax", True, {"robotspy"}),
-    ("slashes are merged", at(prefix="//a"), STRANGER, "//a", False, {"robotspy"}),
-    ("dots are resolved", at(prefix="/a/"), STRANGER, "/a/../b", False, {"fork", "robots-parser"}),
+    ("slashes are not merged", at(prefix="/a/b"), STRANGER, "/a//b", False, ALL - {"robotspy"}),
+    ("dots are not resolved", at(prefix="/a/"), STRANGER, "/a/../b", True, ALL - {"fork", "robots-parser"}),
     ("octets that are not UTF-8", [{"when": {"path": "/%FF"}, "then": "block"}], STRANGER, "/%FF", False,
      GOOGLES | {"robots-parser"}),
 ]  # fmt: skip
