@@ -1,12 +1,13 @@
 """Bans of a live guard: those an operator has added act before any rule is asked; those of rules are written down as they begin.
 
-While nothing is banned by hand a request pays for one word of the mapped file: that of the changes. A change is seen by the very next
-request of every worker, so there is no reload and no thread that looks.
+While nothing is banned by hand a request pays for one word: that of the changes. On one host it lies in the mapped file, so that a change is
+seen by the very next request of every worker; with a store of many hosts a thread looks for it once a second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .client_ip import format_ip
@@ -18,21 +19,27 @@ from .policy.terms import Hold
 from .request import RequestView
 from .signals.headers import fingerprint
 from .signals.rate import SUBNET_V4, SUBNET_V6
-from .store import RateStore, SharedStore
+from .store import RateStore, SharedStore, is_remote
 from .store.bans import Bans, Record, SharedBans, network_key
+from .store.remote_bans import LOOK_EVERY, Note, RemoteBans
 
 if TYPE_CHECKING:
     from .live import Live
 
 BY_HAND = "ban"
 """The rule that decisions of a ban by hand are said to be of."""
+_SOON = int(LOOK_EVERY * 1_000_000)
 MOST = 4096
 """Clients, and keys, that are remembered here; then all of them are forgotten."""
 
 
-def open_bans(store: RateStore) -> Bans | None:
-    """The record beside a shared table; None where there is none to be had, which a warning says. With a store on another machine, this host's."""
-    store = getattr(store, "local", store)
+def open_bans(store: RateStore, clock: Callable[[], int]) -> Bans | None:
+    """The record beside a shared table, or that of many hosts on their server; None where there is none to be had, which a warning says.
+
+    ``clock``: nanoseconds, as of the guard.
+    """
+    if is_remote(store):
+        return RemoteBans(store, clock)  # type: ignore[arg-type]
     if not isinstance(store, SharedStore):
         return None
     try:
@@ -122,18 +129,28 @@ class Standing:
             self._noted = {0: self.changes[0]}
         if self._noted.get(at, 0) > now:
             return
-        left = held(live.store, hold, key, now)
-        if not left:
-            return
-        self._noted[at] = now + left
         who = describe(hold.per, view, ua, client, live.events.privacy)
         named = client.ip_key if "ip" in hold.per else client.subnet_key if "subnet" in hold.per else 0
-        self.record.put(Record(key, named, now, now + left, 0, 0, 0, who, rule, ""), now)
+        one = Record(key, named, now, now, 0, 0, 0, who, rule, "")
+        if isinstance(self.record, RemoteBans):  # no request waits to hear how long it is held
+            noted = self._noted
+            noted[at] = now + _SOON
+            self.record.later(Note(one, words_of(hold, key), partial(noted.__setitem__, at)))
+            return
+        left = held(live.store, hold, key, now)
+        if left:
+            self._noted[at] = now + left
+            self.record.put(one._replace(until=now + left), now)
 
 
 def held(store: RateStore, hold: Hold, key: int, now: int) -> int:
     """The microseconds for which a rule's key is kept out, 0 when it is not."""
-    return max(store.peek(key ^ salt, now, interval, tolerance, term) for salt, interval, tolerance, term in hold.words)
+    return max(store.peek(word, now, interval, tolerance, term) for word, interval, tolerance, term in words_of(hold, key))
+
+
+def words_of(hold: Hold, key: int) -> list[tuple[int, int, int, int]]:
+    """The words that may keep a rule's key out, and what to ``peek`` them with: interval, tolerance, hold."""
+    return [(key ^ salt, interval, tolerance, term) for salt, interval, tolerance, term in hold.words]
 
 
 def masked(packed: bytes, prefix: int) -> bytes:

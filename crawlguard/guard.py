@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -59,7 +59,7 @@ class Guard:
         self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
         if complaint:
             own.warning(complaint)
-        self.bans = Standing(open_bans(self._store), self.once)
+        self.bans = Standing(open_bans(self._store, clock), self.once)
         self.charges = self.speaks = False
         self.remote = is_remote(self._store)
         self._live = self._make_live(loaded)
@@ -167,15 +167,15 @@ class Guard:
         try:
             live, ua, client, now, evaluate = self._asked(view)
             decision = await self._store.adecide(view, evaluate)  # type: ignore[attr-defined]
-            return self._told(live, decision if locate is None else _for_view(decision, view, client, locate), view, ua, client, now)
+            if locate is not None:
+                decision = await _afor_view(decision, view, client, locate)
+            return self._told(live, decision, view, ua, client, now)
         except Exception:
             return self.fail_open()
 
     def _asked(self, view: RequestView) -> tuple[Live, UaFacts, Client, int, Callable[[Any], Decision]]:
         """What a decision rests on, and what comes to it once the rates are known."""
-        live = self._live
-        if live.seed is not self._store.seed:  # the hosts' common one has been heard of: clients have other keys
-            live = self._live = self._make_live(live.policy)
+        live = self._common()
         raw = view.first(b"user-agent")
         ua = live.uas.get(raw) or live.user_agent(raw)
         client = live.clients.get(view.peer) or self._client(live, view)
@@ -188,16 +188,46 @@ class Guard:
             lambda rates: self.bans.refusal(live, view, client, now) or live.ruleset.evaluate(view, ua, client, rates, now),
         )
 
+    def _common(self) -> Live:
+        """The policy in force, with clients' keys under the seed that all hosts have in common, once that has been heard of."""
+        live = self._live
+        if live.seed is not self._store.seed:
+            live = self._live = self._make_live(live.policy)
+        return live
+
+    # ---- a second opinion
+
     def decide_for(self, view: RequestView, packed: bytes | None) -> Decision:
         """The decision on a request of a client whose packed address is known by other means; None stands for unknown.
 
         For a second opinion: nothing is logged or counted here, and unlike ``decide`` it raises what goes wrong.
         """
-        live = self._live
+        evaluate = self._opinion(view, packed)
+        if not self.remote:
+            return evaluate(self._store)
+        owed = getattr(view, "owed", ())
+        try:
+            return self._store.decide(view, evaluate)  # type: ignore[attr-defined, no-any-return]
+        finally:
+            _owe(view, owed)
+
+    async def adecide_for(self, view: RequestView, packed: bytes | None) -> Decision:
+        """``decide_for`` for asynchronous callers, who do not wait for a store on another machine."""
+        if not self.remote:
+            return self.decide_for(view, packed)
+        owed = getattr(view, "owed", ())
+        try:
+            return await self._store.adecide(view, self._opinion(view, packed))  # type: ignore[attr-defined, no-any-return]
+        finally:
+            _owe(view, owed)
+
+    def _opinion(self, view: RequestView, packed: bytes | None) -> Callable[[Any], Decision]:
+        live = self._common()
         raw = view.first(b"user-agent")
         ua = live.uas.get(raw) or live.user_agent(raw)
         client = UNKNOWN_CLIENT if packed is None else live.clients.get((packed,)) or live.client((packed,), packed)
-        return live.ruleset.evaluate(view, ua, client, live.store, self._clock() // 1000)
+        now = self._clock() // 1000
+        return lambda rates: live.ruleset.evaluate(view, ua, client, rates, now)
 
     def fail_open(self) -> Decision:
         """Count and log (once a minute) the exception being handled; the request is served."""
@@ -365,17 +395,37 @@ def _for_view(decision: Decision, view: RequestView, client: Client, locate: Cal
 
     That guard takes the site's word for who the client is: it knows the site's proxies.
     """
+    decision, guard = _marked(decision, locate)
+    return decision if guard is None else _both(decision, guard.decide_for(view, client.packed))
+
+
+async def _afor_view(decision: Decision, view: RequestView, client: Client, locate: Callable[[], object]) -> Decision:
+    """``_for_view`` for asynchronous callers."""
+    decision, guard = _marked(decision, locate)
+    return decision if guard is None else _both(decision, await guard.adecide_for(view, client.packed))
+
+
+def _marked(decision: Decision, locate: Callable[[], object]) -> tuple[Decision, Guard | None]:
+    """The decision, and the guard of the view that is still to be asked."""
     try:
         target = locate()
     except Exception:  # no such view, or a router that we do not know: the decision stands
-        return decision
+        return decision, None
     if getattr(target, EXEMPT, False):
-        return decision if decision.allowed else Decision(reason="the view is exempt", shadow=(*decision.shadow, decision))
+        return (decision if decision.allowed else Decision(reason="the view is exempt", shadow=(*decision.shadow, decision))), None
     guard = getattr(target, STRICT, None)
-    if not isinstance(guard, Guard) or not decision.allowed:
-        return decision
-    found = guard.decide_for(view, client.packed)
+    return decision, guard if isinstance(guard, Guard) and decision.allowed else None
+
+
+def _both(decision: Decision, found: Decision) -> Decision:
+    """What the site's guard and that of the view say together."""
     if found is ALLOW:
         return decision
     rule = found if found.rule is not None else decision
     return replace(rule, tags=decision.tags + found.tags, shadow=decision.shadow + found.shadow, score=decision.score + found.score)
+
+
+def _owe(view: RequestView, owed: Sequence[Any]) -> None:
+    """What the response was to be charged to before a store that takes each of its decisions for the view's only one was asked."""
+    if owed:
+        view.owed = [*owed, *getattr(view, "owed", ())]

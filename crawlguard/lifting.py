@@ -5,19 +5,20 @@ What is lifted begins afresh, as at the end of its term: what a rule has counted
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from .bans import Standing, held
+from .bans import Standing, words_of
 from .policy.ruleset import Client
 from .policy.terms import Hold
 from .signals.rate import mix
+from .store import RateStore
 from .store.bans import Bans, Record, network_key
+from .store.remote import RemoteStore
 
 if TYPE_CHECKING:
     from .live import Live
-    from .store import SharedStore
 
 Network = IPv4Network | IPv6Network
 MOST_CLIENTS = 256
@@ -31,14 +32,30 @@ class Lifted(NamedTuple):
     rule: str
 
 
-def standing(record: Bans, live: Live, store: SharedStore, now: int) -> list[Record]:
-    """The bans in force, the latest first: a rule's only while the store still keeps the key out."""
-    found = (r for r in record.all() if r.until > now and (r.by_hand or _left(live, store, r, now)))
-    return sorted(found, key=lambda r: -r.since)
+def standing(record: Bans, live: Live, store: RateStore, now: int) -> list[Record]:
+    """The bans in force, the latest first: a rule's only while the store still keeps the key out. Raises Unreachable."""
+    running = [r for r in record.all() if r.until > now]
+    kept = _kept(store, [(hold, r.key) for r in running for hold in _holds(live, r)], now)
+    return sorted((r for r in running if r.by_hand or _stands(live, r, kept)), key=lambda r: -r.since)
 
 
-def _left(live: Live, store: SharedStore, record: Record, now: int) -> int:
-    return max((held(store, hold, record.key, now) for hold in live.ruleset.holds.get(record.rule, ())), default=0)
+def _holds(live: Live, record: Record) -> tuple[Hold, ...]:
+    """Where the rule of a ban keeps its key out."""
+    return () if record.by_hand else live.ruleset.holds.get(record.rule, ())
+
+
+def _stands(live: Live, record: Record, kept: set[tuple[int, int]]) -> bool:
+    return any((hold.words[0][0], record.key) in kept for hold in _holds(live, record))
+
+
+def _kept(store: RateStore, asked: Iterable[tuple[Hold, int]], now: int) -> set[tuple[int, int]]:
+    """Those of a rule's keys that are kept out, each with the salt that tells the rule. Raises Unreachable."""
+    words = [(word, (hold.words[0][0], key)) for hold, key in asked for word in words_of(hold, key)]
+    if isinstance(store, RemoteStore):
+        left = store.held([word for word, _ in words])
+    else:
+        left = [store.peek(word[0], now, *word[1:]) for word, _ in words]
+    return {name for (_, name), wait in zip(words, left, strict=True) if wait}
 
 
 def touching(record: Record, target: Network, seed: bytes) -> bool:
@@ -58,46 +75,55 @@ def network_of(who: str) -> Network | None:
         return None
 
 
-def lift(record: Bans, live: Live, store: SharedStore, target: Network | str | None, now: int, forget: bool = False) -> list[Lifted]:
+def lift(record: Bans, live: Live, store: RateStore, target: Network | str | None, now: int, forget: bool = False) -> list[Lifted]:
     """Lift the bans of a network, those with these words for whom they keep out ("AS64500"), or with None all of them.
 
-    ``forget``: their earlier offences too, so that growing terms start with the first. Raises DataError when the record is busy.
+    ``forget``: their earlier offences too, so that growing terms start with the first. Raises DataError when the record is busy,
+    Unreachable when a store on another machine is away; then all of it may be asked for again.
     """
     clients = list(_clients(live, target)) if isinstance(target, IPv4Network | IPv6Network) else []
     known = {key for client in clients for key in (client.ip_key, client.subnet_key) if key}
-    lifted: dict[tuple[str, str], None] = {}
-    dropped = []
-    for one in record.all():
-        if isinstance(target, IPv4Network | IPv6Network):
-            wanted = touching(one, target, record.seed) or (not one.by_hand and one.client in known)
-        else:
-            wanted = target is None or one.who == target
-        if not wanted:
-            continue
-        dropped.append(one)
-        stands = one.until > now and (one.by_hand or _left(live, store, one, now) > 0)
-        for hold in () if one.by_hand else live.ruleset.holds.get(one.rule, ()):
-            clear(store, hold, one.key, forget)
-        if stands:
-            lifted[one.who, one.rule] = None
-    for rule, holds in live.ruleset.holds.items():  # those whose record has made room for another
-        for hold in holds:
-            for client in clients:
-                key = _key(hold, client)
-                if key and (held(store, hold, key, now) or forget):
-                    if held(store, hold, key, now):
-                        lifted[str(target), rule] = None
-                    clear(store, hold, key, forget)
-    record.drop(dropped)
+    wanted = [one for one in record.all() if _wanted(one, target, record.seed, known)]
+    noted = [(hold, one.key) for one in wanted for hold in _holds(live, one)]
+    # Those too whose record has made room for another.
+    others = [
+        (rule, hold, key)
+        for rule, holds in live.ruleset.holds.items()
+        for hold in holds
+        for client in clients
+        if (key := _key(hold, client))
+    ]
+    kept = _kept(store, [*noted, *((hold, key) for _, hold, key in others)], now)
+    lifted = {(one.who, one.rule): None for one in wanted if one.until > now and (one.by_hand or _stands(live, one, kept))}
+    named = {(hold.words[0][0], key) for hold, key in noted}
+    for rule, hold, key in others:
+        name = hold.words[0][0], key
+        if name in kept and name not in named:
+            lifted[str(target), rule] = None
+        if name in kept or forget:
+            noted.append((hold, key))
+    _clear(store, noted, forget)
+    record.drop(wanted)
     return [Lifted(*pair) for pair in lifted]
 
 
-def clear(store: SharedStore, hold: Hold, key: int, forget: bool) -> None:
-    """Let a key of a rule begin afresh."""
-    for salt in (*(word[0] for word in hold.words), *hold.counts):
-        store.forget(key ^ salt)
-    if forget and hold.offences:
-        store.forget(mix((key ^ hold.offences, 1)))
+def _wanted(record: Record, target: Network | str | None, seed: bytes, known: set[int]) -> bool:
+    """Whether a ban is to be lifted. ``known``: the keys of the clients of the network that is named."""
+    if isinstance(target, IPv4Network | IPv6Network):
+        return touching(record, target, seed) or (not record.by_hand and record.client in known)
+    return target is None or record.who == target
+
+
+def _clear(store: RateStore, found: Iterable[tuple[Hold, int]], forget: bool) -> None:
+    """Let keys of rules begin afresh. Raises Unreachable."""
+    keys = dict.fromkeys(key ^ salt for hold, key in found for salt in (*(word[0] for word in hold.words), *hold.counts))
+    if forget:
+        keys |= dict.fromkeys(mix((key ^ hold.offences, 1)) for hold, key in found if hold.offences)
+    if isinstance(store, RemoteStore):
+        store.forget_all(list(keys))
+        return
+    for key in keys:
+        store.forget(key)
 
 
 def _clients(live: Live, target: Network) -> Iterator[Client]:
@@ -119,8 +145,8 @@ def _key(hold: Hold, client: Client) -> int:
     return 0 if not all(parts) else parts[0] if len(parts) == 1 else mix(parts)
 
 
-def keeps_out(bans: Standing, live: Live, store: SharedStore, packed: bytes, now: int) -> list[Record]:
-    """The bans that an address is under, by hand and by rules that count addresses and neighbourhoods."""
+def keeps_out(bans: Standing, live: Live, store: RateStore, packed: bytes, now: int) -> list[Record]:
+    """The bans that an address is under, by hand and by rules that count addresses and neighbourhoods. Raises Unreachable."""
     record = bans.record
     by_hand, client = bans.of(packed, now), live.facts(packed)
     keys = {key for key in (client.ip_key, client.subnet_key) if key}

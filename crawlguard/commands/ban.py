@@ -13,11 +13,12 @@ import click
 from ..console import JSON_OPTION, default_policy, emit
 from ..console import table as columns
 from ..errors import DataError
+from .live_store import answering, open_live
 
 if TYPE_CHECKING:
     from ..guard import Guard
     from ..lifting import Network
-    from ..store import SharedStore
+    from ..store import RateStore
     from ..store.bans import Bans, Record
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -28,12 +29,20 @@ _WIDEST = {4: 8, 6: 19}
 
 @click.group()
 def command() -> None:
-    """See and change who is kept out of a running site; every worker heeds it with its next request."""
+    """See and change who is kept out of a running site.
+
+    Every worker heeds it with its next request; with a store of many hosts all of them do, within a second.
+    """
 
 
 def _where(made: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--table", metavar="FILE", default="", help="The workers' table itself, instead of looking for it."),
+        click.option(
+            "--table",
+            metavar="FILE|URL",
+            default="",
+            help="The workers' table itself, instead of looking for it; or the URL of their server.",
+        ),
         click.option("--counts-as", default="", help="What the application gives as counts_as."),
         click.option("--cwd", metavar="DIR", default="", help="The directory that the workers were started in. Default: this one."),
         JSON_OPTION,
@@ -49,11 +58,12 @@ def list_(policy: str | None, table: str, counts_as: str, cwd: str, as_json: boo
     """List who is kept out now: by which rule or by hand, since when, until when, and how often."""
     from ..lifting import standing
 
-    guard, store, record = _open(policy, cwd, counts_as, table)
+    guard, record = _open(policy, cwd, counts_as, table)
     now = _now()
-    bans = [as_row(one, now) for one in standing(record, guard.live, store, now)]
+    with answering(guard):
+        bans = [as_row(one, now) for one in standing(record, guard.live, guard.store, now)]
     if as_json:
-        emit({"policy": guard.policy.name, "table": str(store.path), "bans": bans})
+        emit({"policy": guard.policy.name, "table": _place(guard.store), "bans": bans})
         return
     show(bans)
 
@@ -73,16 +83,19 @@ def add(target: str, policy: str | None, term: str, reason: str, force: bool, ta
     network, length = _network(target), _seconds(term)
     if len(reason.encode("utf-8", "replace")) > REASON or not (reason.isprintable() and _encodes(reason)):
         raise click.BadParameter(f"write one line of at most {REASON} bytes, without control characters", param_hint="--reason")
-    guard, _, record = _open(policy, cwd, counts_as, table)
+    guard, record = _open(policy, cwd, counts_as, table)
     if not force:
         _refuse(network, guard.policy.client_ip.trusted_proxies)
     now, packed = _now(), network.network_address.packed
     key = network_key(record.seed, packed, network.prefixlen)
     until = now + length * 1_000_000
     one = Record(key, 0, now, until, 0, len(packed), network.prefixlen, _who(guard, network), BY_HAND, reason)
-    if not record.put(one, now, patience=2):
-        raise DataError("another process keeps writing to the record of bans; try again, and end that process if it has been stopped")
-    written = next(r for r in record.all(by_hand=True) if r.key == key)
+    with answering(guard):
+        if not record.put(one, now, patience=2):
+            raise DataError("another process keeps writing to the record of bans; try again, and end that process if it has been stopped")
+    written = next((r for r in record.all(by_hand=True) if r.key == key), None)
+    if written is None:
+        raise DataError(f"the ban of {network} is not in the record: somebody else has changed it just now; try again")
     if as_json:
         emit({"policy": guard.policy.name, "ban": as_row(written, now)})
         return
@@ -109,9 +122,10 @@ def lift(
     if everybody == (target is not None):
         raise click.UsageError("name an address, a network or whom the list names; or --all")
     wanted = None if target is None else _network(target, words=True)
-    guard, store, record = _open(policy, cwd, counts_as, table)
+    guard, record = _open(policy, cwd, counts_as, table)
     now = _now()
-    lifted = lifted_by(record, guard.live, store, wanted, now, forget)
+    with answering(guard):
+        lifted = lifted_by(record, guard.live, guard.store, wanted, now, forget)
     above = None if wanted is None or isinstance(wanted, str) else guard.bans.of(wanted.network_address.packed, now)
     if as_json:
         emit(
@@ -126,31 +140,36 @@ def lift(
         raise DataError(f"{target}: no ban keeps it out")
 
 
-def _open(policy: str | None, cwd: str, counts_as: str, table: str) -> tuple[Guard, SharedStore, Bans]:
-    from ..store import SharedStore
-    from .live_store import open_live
-
+def _open(policy: str | None, cwd: str, counts_as: str, table: str) -> tuple[Guard, Bans]:
     guard = open_live(policy or default_policy(), cwd, counts_as, table)
-    if not isinstance(guard.store, SharedStore) or guard.bans.record is None:  # open_live has seen to it
+    if guard.bans.record is None:  # open_live has seen to it
         raise DataError("there is no shared table")
-    return guard, guard.store, guard.bans.record
+    return guard, guard.bans.record
+
+
+def _place(store: RateStore) -> str:
+    """Where a store is: the file, or the name of the server."""
+    return str(getattr(store, "path", "")) or str(getattr(getattr(store, "link", None), "name", ""))
 
 
 def of_client(policy: str, packed: bytes) -> list[dict[str, Any]]:
-    """The bans that keep an address out of the running site, as rows; [] where no workers run or their table cannot be opened."""
+    """The bans that keep an address out of the running site, as rows; [] where no workers run or their table cannot be opened.
+
+    Raises DataError when it lies on a server that does not answer.
+    """
     from ..errors import CrawlGuardError
     from ..lifting import keeps_out
-    from ..store import SharedStore
-    from .live_store import open_live
+    from ..loader import load_policy
 
     try:
         guard = open_live(policy)
     except CrawlGuardError:
-        return []
-    if not isinstance(guard.store, SharedStore) or guard.bans.record is None:
+        if load_policy(policy).store.url:
+            raise
         return []
     now = _now()
-    return [as_row(one, now) for one in keeps_out(guard.bans, guard.live, guard.store, packed, now)]
+    with answering(guard):
+        return [as_row(one, now) for one in keeps_out(guard.bans, guard.live, guard.store, packed, now)]
 
 
 def as_row(one: Record, now: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import JSON_OPTION, POLICY_OPTION, default_policy, emit, table
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from ..decision import Decision
@@ -80,7 +81,11 @@ def command(
     forwarded = any(name in FORWARDING or name == guard.policy.client_ip.header.lower().encode() for name, _ in headers)
     decision, verdicts, facts, client = guard.explain(view, guard.client_facts(ip) if not forwarded else None)
     told = _facts(guard, view, facts, client, fingerprint(view))
-    bans = of_client(policy or default_policy(), client.packed) if client.packed else []
+    try:
+        bans = of_client(policy or default_policy(), client.packed) if client.packed else []
+    except DataError as error:  # what the policy says is worth as much without
+        click.echo(f"{click.style('bans are not known:', fg='yellow')} {error}", err=True)
+        bans = []
     if as_json:
         rules = [{"rule": v.rule, "verdict": v.verdict, "action": v.action, "shadow": v.shadow, "note": v.note} for v in verdicts]
         plain = decision.as_dict()

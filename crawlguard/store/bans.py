@@ -76,10 +76,13 @@ class Bans(Protocol):
     """A record of bans, wherever it is kept. ``changes[0]`` is another number after each change made by hand."""
 
     changes: memoryview | list[int]
-    seed: bytes
+
+    @property
+    def seed(self) -> bytes:
+        """The secret under which networks are hashed: that of the store beside."""
 
     def all(self, by_hand: bool = False) -> list[Record]:
-        """Every record, or those by hand; of bans that are over too."""
+        """Every record, or those by hand; of bans that are over too. Those by hand are what a request asks for: it never waits for a server."""
 
     def put(self, record: Record, now: int, patience: float = LOCK_WAIT) -> bool:
         """Write a ban, over the record of the same key and rule if there is one (and count it there); False when that could not be done.

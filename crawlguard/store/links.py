@@ -111,26 +111,38 @@ class Link:
         self.breaker.worked()
         return answers
 
-    def set_once(self, key: str, value: bytes, patience: float = PATIENCE) -> bytes:
-        """What stands under a key, after setting it to ``value`` where nothing did; it does not expire. Waits ``patience`` seconds at most, for a load.
+    def ask(self, key: str, *command: str | bytes | int, patience: float = PATIENCE) -> Any:
+        """One plain command, put to the server that holds ``key``, for what no request waits for: a load, a thread of its own, an operator.
 
+        Waits ``patience`` seconds at most, and does not ask a server that is known to be away. What comes of it says nothing to the breaker.
         Raises Unreachable.
         """
         if not self._keeper.running:
             self._keeper.start()
+        end = monotonic() + patience
         self._keeper.tried.wait(patience)
         if self.breaker.state is OPEN:
             raise Unreachable("the server has not been reached", blame=False)
         topology, pools = self._keeper.known
         pool = pools[topology.node_of(key)]
-        wire = pool.take(monotonic() + patience)
+        wire = pool.take(end)
         good = False
         try:
-            wire.ask("SET", key, value, "NX", within=patience)
-            found = wire.ask("GET", key, within=patience)
+            found = wire.ask(*command, within=patience)
             good = True
+        except Unreachable as error:
+            raise self._keeper.meaning(error) from None
         finally:
             pool.give(wire, good)
+        return found
+
+    def set_once(self, key: str, value: bytes, patience: float = PATIENCE) -> bytes:
+        """What stands under a key, after setting it to ``value`` where nothing did; it does not expire. For a load, as ``ask``.
+
+        Raises Unreachable.
+        """
+        self.ask(key, "SET", key, value, "NX", patience=patience)
+        found = self.ask(key, "GET", key, patience=patience)
         if not isinstance(found, bytes) or not found:
             raise Unreachable("it answers with something that is no answer")
         return found

@@ -215,6 +215,37 @@ class RemoteStore:
         self._one(Asked(op.FORGET, key, ()))
         self.local.forget(key)
 
+    # ---- many at a time: bans, for operators and for the thread that writes them down
+
+    @property
+    def site(self) -> str:
+        """The name under which hosts count together."""
+        return self._site
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store has been let go of."""
+        return self._closed.is_set()
+
+    def held(self, words: Sequence[tuple[int, int, int, int]]) -> list[int]:
+        """What ``peek`` says of each (key, interval, tolerance, hold). Raises Unreachable: the local store knows nothing of other hosts."""
+        return [answer[0] for answer in self._many([Asked(op.HELD, key, tuple(rest)) for key, *rest in words])]
+
+    def forget_all(self, keys: Sequence[int]) -> None:
+        """``forget`` each. Raises Unreachable, when some of them may have been forgotten."""
+        self._many([Asked(op.FORGET, key, ()) for key in keys])
+
+    def _many(self, asked: Sequence[Asked]) -> list[Answer]:
+        self._reachable()
+        found: list[Answer] = []
+        for start in range(0, len(asked), PORTION):
+            portion = asked[start : start + PORTION]
+            answers = self.link.run(self._sent(portion))
+            if len(answers) != len(portion) or not all(answers):
+                raise Unreachable("it has not answered all that was asked")
+            found += answers
+        return found
+
     def close(self) -> None:
         """Send what is left, and let go of the server and of the local store."""
         self._closed.set()

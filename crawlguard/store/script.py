@@ -17,9 +17,10 @@ from ..signals.sketch import LOW, estimate
 from ..signals.swarm import CALM, Swarm
 from .ops import Op
 
-HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK, FORGET = 1, 2, 3, 4, 5, 6, 7, 8
-CALLS: Final = 4
-"""Calls for one request at most; what is still asked then counts as calm."""
+HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK, FORGET, HELD = 1, 2, 3, 4, 5, 6, 7, 8, 9
+CALLS: Final = 16
+"""Calls for one request at most; what is still asked then counts as calm. Nearly all take one; the one that begins the last of 8 growing terms
+(``policy.rates.MAX_TERMS``) takes 11: each term that an offender has had strikes. All of them share the link's limit."""
 
 Answer = Sequence[int]
 
@@ -49,7 +50,7 @@ def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool, c
     return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark, clients, times))
 
 
-_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w"}
+_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w", HELD: "w"}
 
 
 def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:

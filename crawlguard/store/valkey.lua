@@ -8,6 +8,7 @@
 --   6 charge:      cost most                            up to most us ahead of now
 --   7 clock:       now                                  in us, in place of the server's for what follows, whose keys then stay a minute longer
 --   8 forget:                                           the word of a key, and its profile
+--   9 held:        interval tolerance hold              as peek, for those who ask about many keys: strikes nobody
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
 
@@ -199,6 +200,8 @@ while ARGV[at] do
     refund(name, n(1))
   elseif code == 6 then
     charge(name, n(1), n(2))
+  elseif code == 9 then
+    answer[1] = word(false, name, n(1), n(2), n(3))
   elseif code == 8 then
     local profile = string.gsub(name, '}:w', '}:c', 1)
     redis.call('DEL', name, profile, profile .. ':p')
