@@ -73,7 +73,7 @@ client needs, for there are many rows: who adds up several of them casts to Int6
 """
 
 _FULL: Final = pl.Schema(SCHEMA)
-_STEP: Final = 200_000
+_STEP: Final = 100_000
 """Rows of whole days that are merged at once."""
 
 

@@ -27,6 +27,12 @@ BUSIEST = 0.95
 _PACE = pl.col("burst_60") * pl.col("documents") / pl.col("requests")
 
 
+_OF_SITE = (
+    "requests", "documents", "assets", "styles", "referred", "favicons", "http10", "http11", "asked", "burst_60", "days", "traps",
+)  # fmt: skip
+"""What ``site_of`` asks of clients: all the rest is not copied."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What is usual among a site's likely people, each between 0 and 1.
@@ -56,7 +62,8 @@ def site_of(clients: pl.DataFrame) -> Site:
 
     Who follows links tells about assets, and who loads assets about referrers; each client counts once, however busy it is.
     """
-    likely = clients.filter((pl.col("kind") == "browser") & (pl.col("robots") == 0) & ~pl.col("near") & ~pl.col("cloud"))
+    might_be = (pl.col("kind") == "browser") & (pl.col("robots") == 0) & ~pl.col("near") & ~pl.col("cloud")
+    likely = clients.lazy().filter(might_be).select(_OF_SITE).collect()
     following, loading = likely.filter(pl.col("referred") > 0), likely.filter((pl.col("assets") > 0) & (pl.col("documents") > 0))
     dressed = likely.filter((pl.col("styles") > 0) & (pl.col("documents") > 0))
     assets = _mean(following, pl.col("assets") / pl.col("documents"))

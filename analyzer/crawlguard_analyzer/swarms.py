@@ -60,13 +60,13 @@ def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
     # Images alone, without a page, are also what mail providers fetch for their readers.
     quiet = bare & ((pl.col("assets") == 0) | ((pl.col("cloud") > 0) & (pl.col("asked") > 0)))
     voice = (VOICE / pl.col("requests")).clip(upper_bound=1.0)
-    traces = keyed.filter(heard).select(
+    traces = keyed.lazy().filter(heard).select(
         *(_hash(key).alias(key.name) for key in KEYS),  # to group by text takes ten times as long
         pl.col("subnet").hash().alias("place"),
         (pl.col("class") == "person").alias("people"),
         *((shown * voice).alias(name) for name, shown in _SHOWN.items()),
         *(pl.col(name).cast(pl.Float64) for name in _SHARES),
-    )
+    ).collect()  # fmt: skip
     hits = [_hash(key).is_in(_swarms(traces, key, site, weights).implode()) for key in KEYS]
     named = pl.coalesce(pl.when(hit).then(pl.col(f"_{key.name}")) for hit, key in zip(hits, KEYS, strict=True))
     member = heard & (pl.col("class") == "unknown") & quiet

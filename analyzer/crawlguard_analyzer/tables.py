@@ -70,7 +70,8 @@ def agents(clients: pl.DataFrame, compliance: pl.DataFrame | None) -> pl.DataFra
 
     What is said of robots.txt is of those with the identity that is shown, so that nobody answers for who only uses the name.
     """
-    named = clients.filter(pl.col("agent").is_not_null()).sort("requests", "client", descending=[True, False])
+    columns = ("client", "agent", "operator", "category", "identity", *LOAD, "first", "last")
+    named = clients.select(columns).filter(pl.col("agent").is_not_null()).sort("requests", "client", descending=[True, False])
     is_verified, is_spoofed = (pl.col("identity") == "verified").fill_null(False), (pl.col("identity") == "spoofed").fill_null(False)
     found = named.group_by("agent").agg(
         pl.col("operator", "category").drop_nulls().first(),
@@ -155,12 +156,12 @@ def networks(clients: pl.DataFrame) -> pl.DataFrame:
     """Autonomous systems, where they are known, and subnets, with the requests of each class."""
 
     def by(kind: str, name: pl.Expr) -> pl.DataFrame:
-        found = clients.filter(name.is_not_null()).group_by(name.alias("network")).agg(
+        found = clients.lazy().filter(name.is_not_null()).group_by(name.alias("network")).agg(
             pl.col("country").min(),
             pl.len().cast(pl.Int64).alias("clients"),
             pl.col("requests", "bytes").sum(),
             *(pl.col("requests").filter(pl.col("class") == one).sum().alias(one) for one in CLASSES),
-        )  # fmt: skip
+        ).collect()  # fmt: skip
         return found.select(pl.lit(kind).alias("kind"), pl.all()).sort("requests", "network", descending=[True, False]).head(MOST)
 
     return pl.concat([by("asn", pl.lit("AS") + pl.col("asn").cast(pl.String)), by("subnet", pl.col("subnet"))])
@@ -168,9 +169,8 @@ def networks(clients: pl.DataFrame) -> pl.DataFrame:
 
 def curve(clients: pl.DataFrame, threshold: float | None) -> pl.DataFrame:
     """How many would be called machines at each threshold, of those whom only their conduct tells."""
-    judged = (
-        clients.filter(pl.col("class").is_in(BY_CONDUCT)).select(pl.col("score").fill_nan(0.0).fill_null(0.0), "requests").sort("score")
-    )
+    named = clients.select("class", pl.col("score").fill_nan(0.0).fill_null(0.0), "requests")
+    judged = named.filter(pl.col("class").is_in(BY_CONDUCT)).sort("score")
     scores = judged["score"]
     ends = [float(score) for score in (0.0, threshold, scores.min(), scores.max()) if isinstance(score, int | float)]
     least, width = min(ends), max(ends) - min(ends)
