@@ -134,7 +134,7 @@ def judge(*hosts: Host) -> None:
             rounds.append(hammer(workers, f"203.0.113.{len(rounds)}"))
     off = sorted(found.number - found.allowed for found in rounds if not found.alone)
     assert len(off) == 3, rounds
-    assert abs(off[1]) <= EXACT, rounds
+    assert abs(off[1]) < EXACT + 0.5, rounds  # a span has no whole number of intervals
 
 
 def test_eight_processes_of_one_host_share_one_limit_exactly() -> None:
