@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from functools import cached_property
 from socket import AF_INET, AF_INET6, inet_ntop
 
 import polars as pl
@@ -48,28 +49,39 @@ class Registry:
     def __init__(self, policy: Policy, networks: dict[str, Network], asn: str | None = None, country: str | None = None) -> None:
         self.agents: tuple[Agent, ...] = policy.agents
         self._index = UserAgentIndex(policy.agents)
-        sets, self._own = _sets(policy.agents, networks)
-        self._table: AddressTable = build_table(sets, asn, country)
+        self._sets, self._own = _sets(policy.agents, networks)
+        self._databases = asn, country
+        if asn or country:
+            self._table  # noqa: B018  one that cannot be used is told of before a log is read
         self._found: dict[str, Agent | None] = {}
         self._said: dict[int, tuple[list[bool], list[str], list[str]]] = {}
 
         self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
 
+    @cached_property
+    def _table(self) -> AddressTable:
+        """Made when the first address is looked up, by one thread while others parse: it takes as long as some 20 MB of a log."""
+        return build_table(self._sets, *self._databases)
+
+    def __getstate__(self) -> dict[str, object]:
+        """With the table: who gets a copy makes none of its own."""
+        return {**self.__dict__, "_table": self._table}
+
     def names(self, uas: pl.Series) -> pl.DataFrame:
         """For each different User-Agent: ua, agent, category, operator (null where it names no agent of the catalogue)."""
+        return _table_of(*self._named(uas))
+
+    def declared(self, uas: pl.Series) -> pl.DataFrame:
+        """The same of those that name an agent of the catalogue."""
+        different, named = self._named(uas)
+        places = [place for place, agent in enumerate(named) if agent]
+        return _table_of(different.gather(places), [named[place] for place in places])
+
+    def _named(self, uas: pl.Series) -> tuple[pl.Series, list[Agent | None]]:
         different = uas.unique()
         cut = different.str.slice(0, MAX_UA).to_list()  # bounds the copy; ``find`` counts in bytes
         known = self._found
-        named = [known[ua] if ua in known else self._find(ua) for ua in cut]
-        return pl.DataFrame(
-            {
-                "ua": different,
-                "agent": [a and a.name for a in named],
-                "category": [a and a.category for a in named],
-                "operator": [a and a.operator for a in named],
-            },
-            schema=dict.fromkeys(("ua", "agent", "category", "operator"), pl.String),
-        )
+        return different, [known[ua] if ua in known else self._find(ua) for ua in cut]
 
     def _find(self, ua: str) -> Agent | None:
         numbers, _ = self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])
@@ -118,6 +130,18 @@ class Registry:
             of, around = [name for name, (own_bits, _) in own if mask & own_bits], [name for name, (_, near) in own if mask & near]
             said = self._said[mask] = bits, of, around
         return said
+
+
+def _table_of(uas: pl.Series, named: list[Agent | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "ua": uas,
+            "agent": [a and a.name for a in named],
+            "category": [a and a.category for a in named],
+            "operator": [a and a.operator for a in named],
+        },
+        schema=dict.fromkeys(("ua", "agent", "category", "operator"), pl.String),
+    )
 
 
 def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:

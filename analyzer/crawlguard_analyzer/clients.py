@@ -29,6 +29,8 @@ _SUMS = (
     "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares", "trapped", "spent",
 )  # fmt: skip
 """What is needed of a rollup's sums."""
+_AT_ONCE = 100_000
+"""Rows of a rollup, more or less, that are added up at once: what that needs beside its result is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +102,10 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day), ``distinct`` targets, ``names``
     (distinct User-Agents), ``traps`` (bits of those touched), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
     """
-    table = rollup.select(
-        pl.col("ip").hash(seed=3).alias("key"),  # to group by text takes ten times as long
-        pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells"),
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
-        *_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas",
-    )  # fmt: skip
-    several = table["key"].is_duplicated()
-    once = table.filter(~several).select(
-        "key", "row", pl.col(*_SUMS).cast(pl.Int64), "first", "last", pl.col("burst_60").cast(pl.Int64), "cells", "traps", pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
-        _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
-        _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
-    )  # fmt: skip
-    added = pl.concat([once, _added(table.filter(several)).select(once.columns)]).sort(
+    keys = rollup["ip"].hash(seed=3).alias("key")  # to group by text takes ten times as long
+    parts = rollup.height // _AT_ONCE + 1
+    mine = keys % parts
+    added = pl.concat(_each_added(rollup, keys, (mine == part).arg_true()) for part in range(parts)).sort(
         "requests", "first", "key", descending=[True, False, False]
     )
     return added.with_columns(
@@ -122,6 +115,21 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
         pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"),
         pl.lit(1).alias("clients"),
     ).drop("key", "row")
+
+
+def _each_added(rollup: pl.DataFrame, keys: pl.Series, rows: pl.Series) -> pl.DataFrame:
+    """The clients of some rows, which are all of these clients' rows."""
+    table = rollup.select(*_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas")[rows].with_columns(
+        keys.gather(rows), rows.cast(pl.Int64).alias("row"), pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells")
+    )
+    several = table["key"].is_duplicated()
+    once = table.filter(~several).select(
+        "key", "row", pl.col(*_SUMS).cast(pl.Int64), "first", "last", pl.col("burst_60").cast(pl.Int64), "cells", "traps",
+        pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
+        _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
+        _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
+    )  # fmt: skip
+    return pl.concat([once, _added(table.filter(several)).select(once.columns)])
 
 
 def _added(table: pl.DataFrame) -> pl.DataFrame:

@@ -53,7 +53,7 @@ class Compliance:
 
     def mark(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The requests of declared agents, which are few: many chunks' are counted at once."""
-        names = self.registry.names(rows["ua"]).filter(pl.col("agent").is_not_null())
+        names = self.registry.declared(rows["ua"])
         named = rows.select("time", "ip", "target", "ua").filter(pl.col("ua").is_in(names["ua"].implode()))
         # Copies: a slice of a text holds the whole chunk in memory.
         copied = named.with_columns(pl.concat_str(name, pl.lit("")).alias(name) for name in ("ip", "target"))
