@@ -64,7 +64,7 @@ class Guard:
         self.remote = is_remote(self._store)
         self._live = self._make_live(loaded)
         self._sources, self._seen = loaded.sources, stamp(loaded.sources)
-        self._reloading = threading.Lock()
+        self.forget_locks()
         for warning in loaded.warnings:
             own.warning("%s", warning)
         if watch and not isinstance(policy, Policy):  # a bundled one has lists that are updated, too
@@ -190,9 +190,12 @@ class Guard:
 
     def _common(self) -> Live:
         """The policy in force, with clients' keys under the seed that all hosts have in common, once that has been heard of."""
-        live = self._live
-        if live.seed is not self._store.seed:
-            live = self._live = self._make_live(live.policy)
+        live, seed = self._live, self._store.seed
+        if live.seed is not seed:
+            with self._swapping:  # a policy that is put in force meanwhile stays
+                live = self._live
+                if live.seed is not seed:
+                    live = self._live = live.under(seed)
         return live
 
     # ---- a second opinion
@@ -258,7 +261,7 @@ class Guard:
 
         ``client`` None finds the client as ``decide`` does, by the view's peer and headers.
         """
-        live = self._live
+        live = self._common()
         ua = live.ruleset.user_agent(view.first(b"user-agent"))
         if client is None:
             client = live.clients.get(view.peer) or self._client(live, view)
@@ -340,7 +343,9 @@ class Guard:
         policy = with_settings(policy, **self._settings)
         if policy.store != self._live.policy.store:
             own.warning("the policy now names another store; a change of store takes a restart")
-        self._live = self._make_live(policy)
+        live = self._make_live(policy)
+        with self._swapping:
+            self._live = live
 
     def reload(self) -> bool:
         """Read the policy's files again and put them in force; False, with one log line, when they are broken.
@@ -381,7 +386,7 @@ class Guard:
 
     def forget_locks(self) -> None:
         """For a process that has just been forked: a thread of its parent may have held them."""
-        self._reloading = threading.Lock()
+        self._reloading, self._swapping = threading.Lock(), threading.Lock()
 
     def _make_live(self, policy: Policy) -> Live:
         events = EventLog(policy.log, Privacy(policy.addresses), self.counters, self.once)

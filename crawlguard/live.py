@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from .client_ip import ClientResolver
@@ -54,6 +55,13 @@ class Live:
         self.old_clients: dict[object, Client] = {}
         # The peers that do not speak for themselves: packed address (None: a unix socket), and whether they are believed.
         self.proxies: dict[str, tuple[bytes | None, bool]] = {}
+
+    def under(self, seed: bytes) -> Live:
+        """The same with clients' keys under another seed: a request that finds that the store has a new one does not wait for a policy to be compiled."""
+        made = copy(self)
+        made.seed, made.keyer = seed, Keyer(seed)
+        made.clients, made.old_clients = {}, {}
+        return made
 
     def _publish(self) -> None:
         """Make the site's word to crawlers. Raises ConfigError when it cannot be published as the policy asks."""

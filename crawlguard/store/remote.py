@@ -27,12 +27,16 @@ from .breaker import Unreachable
 from .links import open_link
 from .ops import Op
 from .script import CALLS, CHARGE, Answer, Asked, Script, conduct_of, sent, swarm_of
+from .shared import SharedStore
 
 if TYPE_CHECKING:
     from . import RateStore
 
 PAUSE = 0.1
 """Seconds for which what no request waits for (charges for responses, refunds) is gathered."""
+AGAIN = 5.0
+"""Seconds after which a worker sees whether the server still has the seed: one that was restarted or emptied has lost it, and workers that start
+would get another and count apart from all others."""
 HELD = 8192
 """Operations that are gathered at most; more than that are lost, and counted."""
 PARTS = 256
@@ -46,7 +50,9 @@ Evaluate = Callable[["RateStore | Script"], Decision]
 class RemoteStore:
     """A RateStore whose requests are best decided by ``decide`` or ``adecide``: in one call each.
 
-    ``local`` counts while the server does not answer. ``seed`` is the server's once it has been heard of; until then ``local`` counts.
+    ``local`` counts while the server does not answer: clients under the hashes of ``seed``, which is the server's once any worker of this host
+    has heard of it (a SharedStore keeps it for those who start while the server is away), and until then that of ``local``. So all workers
+    of a host count together, but for the tenth of a second after the first of them heard of it.
     ``asked``, ``fallen_back`` and ``lost`` count requests, those decided locally, and operations that were dropped.
     """
 
@@ -61,38 +67,47 @@ class RemoteStore:
         spec = parse_url(url)
         self._site, self._parts = site, PARTS if isinstance(spec, LinkSpec) and spec.kind == "cluster" else 1
         self._later: deque[Asked] = deque()
-        self._threads: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._threads: dict[tuple[str, int], threading.Thread] = {}
         self._closed = threading.Event()
-        self._take(local.seed)
-        try:
+        self._take(self._remembered())
+        with suppress(Unreachable):  # the link says so
             self._join()
-        except Unreachable:  # the link says so
-            self._start("join", self._keep_joining)
+        self._start("join", self._keep_joined)
 
     def _take(self, seed: bytes) -> None:
         self.seed = seed
         self.mark = Keyer(seed).text
 
+    def _remembered(self) -> bytes:
+        """The seed to count under before the server has told its own."""
+        return (self.local.common if isinstance(self.local, SharedStore) else b"") or self.local.seed
+
     def _join(self) -> None:
-        """Take over the seed that all hosts have in common. Raises Unreachable."""
-        self._take(self.link.set_once(f"cg:{{{self._site}}}:seed", os.urandom(32)))
+        """Take over the seed that all hosts have in common, or give the server ours where it has none any more. Raises Unreachable."""
+        seed = self.link.set_once(f"cg:{{{self._site}}}:seed", os.urandom(32) if self.seed is self.local.seed else self.seed)
+        if seed != self.seed:
+            self._take(seed)
+        if isinstance(self.local, SharedStore) and len(seed) == len(self.local.seed):
+            self.local.common = seed
         self.joined = True
 
-    def _keep_joining(self) -> None:
-        while not self.joined and not self._closed.wait(PAUSE):
-            with suppress(Unreachable):
-                self._join()
+    def _keep_joined(self) -> None:
+        while not self._closed.wait(AGAIN if self.joined else PAUSE):
+            with suppress(ValueError):  # the local table has been let go of
+                try:
+                    self._join()
+                except Unreachable:
+                    if not self.joined and (seed := self._remembered()) != self.seed:
+                        self._take(seed)
 
     def _sent(self, asked: Sequence[Asked]) -> list[Op]:
         return sent(self._site, self._parts, asked)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Have a daemon thread of this process do it, if none is at it."""
-        with self._lock:
-            if self._threads.get(name) != os.getpid() and not self._closed.is_set():
-                self._threads[name] = os.getpid()
-                threading.Thread(target=work, name=f"crawlguard-{name}", daemon=True).start()
+        """Have a daemon thread of this process do it, if none is at it. There is no lock that a fork could leave locked."""
+        thread = threading.Thread(target=work, name=f"crawlguard-{name}", daemon=True)
+        if self._threads.setdefault((name, os.getpid()), thread) is thread and not self._closed.is_set():
+            thread.start()
 
     # ---- whole requests
 
@@ -132,8 +147,9 @@ class RemoteStore:
         return self._done(script, view, self._run(script, view, evaluate))
 
     def _reachable(self) -> None:
+        if ("join", os.getpid()) not in self._threads:  # this process has been forked
+            self._start("join", self._keep_joined)
         if not self.joined:
-            self._start("join", self._keep_joining)
             raise Unreachable("the common seed is not known yet")
 
     @staticmethod
@@ -163,7 +179,7 @@ class RemoteStore:
             self.lost += 1
             return
         self._later.append(asked)
-        if self._threads.get("flush") != os.getpid():
+        if ("flush", os.getpid()) not in self._threads:
             self._start("flush", self._keep_flushing)
 
     def _keep_flushing(self) -> None:

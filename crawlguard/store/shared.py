@@ -50,6 +50,9 @@ _HELD = 0x8000
 _CONTENDED = 0x4000
 _MARK = 0x1FF
 
+_COMMON = slice(2048, 2080)
+"""Where in the header's page the seed lies that a RemoteStore's hosts have in common; zeros where none has been heard of."""
+
 SLACK = 60_000_000
 """Microseconds by which another worker's clock reading may be ahead of ours: it was taken later, or we were stopped since."""
 LONGEST = 31 * 86_400_000_000 + SLACK
@@ -87,6 +90,15 @@ class SharedStore:
 
     def _name_writer(self) -> None:
         self._writer = (os.getpid() & 31) << 9
+
+    @property
+    def common(self) -> bytes:
+        """The seed that this host shares with others (see RemoteStore), 32 bytes; b"" while no worker has heard of one. Not that of this table."""
+        return self._map[_COMMON].strip(b"\0") and self._map[_COMMON]
+
+    @common.setter
+    def common(self, seed: bytes) -> None:
+        self._map[_COMMON] = seed
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count one request; see RateStore."""
