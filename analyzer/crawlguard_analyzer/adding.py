@@ -157,7 +157,6 @@ def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         pl.col("day", "ip").first(),
         pl.col("first").min(),
         pl.col(*_MAXIMA, "ua_requests").max(),
-        pl.col(*_SUMS).sum(),
         pl.col(*_BITS).bitwise_or(),
     )
     top = rows.filter(pl.col("ua_requests") == added["ua_requests"].gather(owner)).sort("owner", "ua")
@@ -166,7 +165,14 @@ def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         for name, k in _LISTS.items()
         for each in [rows.select("owner", name).explode(name)]
     ]
-    return _narrowed(added.hstack([top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]))
+    sums = run_sums(rows.select(_SUMS), new)
+    return _narrowed(added.hstack([*sums, top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]))
+
+
+def run_sums(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
+    """The sums of rows (Int64) that follow each other; `new`: where such begin. Differences of running sums take a fifth of what groups do."""
+    sums = rows.select(pl.all().cum_sum())[new.shift(-1, fill_value=True).arg_true()]
+    return sums.select(pl.all() - pl.all().shift(1, fill_value=0))
 
 
 def distinct(column: str, k: int) -> pl.Expr:

@@ -14,6 +14,7 @@ from crawlguard import catalogue
 from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
 
+from .adding import run_sums
 from .agents import Registry, identity
 from .browsers import kinds
 from .classify import DEFAULT, Weights, classes, load_weights, scored
@@ -104,8 +105,9 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     """
     keys = rollup["ip"].hash(seed=3).alias("key")  # to group by text takes ten times as long
     parts = rollup.height // _AT_ONCE + 1
+    table = rollup.select(*_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas", keys).with_row_index("row")
     mine = keys % parts
-    added = pl.concat(_each_added(rollup, keys, (mine == part).arg_true()) for part in range(parts)).sort(
+    added = pl.concat(_each_added(table.filter(mine == part)) for part in range(parts)).sort(
         "requests", "first", "key", descending=[True, False, False]
     )
     return added.with_columns(
@@ -117,54 +119,57 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     ).drop("key", "row")
 
 
-def _each_added(rollup: pl.DataFrame, keys: pl.Series, rows: pl.Series) -> pl.DataFrame:
+def _each_added(table: pl.DataFrame) -> pl.DataFrame:
     """The clients of some rows, which are all of these clients' rows."""
-    table = rollup.select(*_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas")[rows].with_columns(
-        keys.gather(rows), rows.cast(pl.Int64).alias("row"), pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells")
+    table = table[table["key"].arg_sort()]
+    new = table["key"].ne_missing(table["key"].shift(1))
+    alone = new & new.shift(-1, fill_value=True)
+    table = table.with_columns(
+        pl.col("row", *_SUMS, "burst_60").cast(pl.Int64),
+        pl.col("hours").bitwise_count_ones().cast(pl.Int64).alias("cells"),
     )
-    several = table["key"].is_duplicated()
-    once = table.filter(~several).select(
-        "key", "row", pl.col(*_SUMS).cast(pl.Int64), "first", "last", pl.col("burst_60").cast(pl.Int64), "cells", "traps",
+    once = table.filter(alone).select(
+        "key", "row", *_SUMS, "first", "last", "burst_60", "cells", "traps",
         pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
         _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
         _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
     )  # fmt: skip
-    return pl.concat([once, _added(table.filter(several)).select(once.columns)])
+    return pl.concat([once, _added(table.filter(~alone), new.filter(~alone)).select(once.columns)])
 
 
-def _added(table: pl.DataFrame) -> pl.DataFrame:
-    """The clients with several rows. ``row`` is that of the busiest, of several such the first in the table."""
-    busiest = pl.col("requests").cast(pl.Int64) * HIGH + HIGH - 1 - pl.col("row")
-    table = table.with_columns(pl.col("key").alias("hash"), pl.col("key").rank("dense").cast(pl.UInt32))
-    sums = table.group_by("key").agg(
-        pl.col("hash").first(),
-        pl.col(*_SUMS, "cells").cast(pl.Int64).sum(),
+def _added(table: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
+    """The clients with several rows, which follow each other; ``new``: where a client's begin. ``row`` is that of the busiest, of several such
+    the first in the rollup.
+    """
+    busiest = pl.col("requests") * HIGH + HIGH - 1 - pl.col("row")
+    table = table.with_columns((new.cum_sum().cast(pl.UInt32) - 1).set_sorted().alias("owner"))
+    each = table.group_by("owner", maintain_order=True).agg(
+        pl.col("key").first(),
         pl.col("first").min(),
-        pl.col("last").max(),
-        pl.col("burst_60").max().cast(pl.Int64),
+        pl.col("last", "burst_60").max(),
         pl.len().cast(pl.Int32).alias("days"),
         (HIGH - 1 - busiest.max() % HIGH).alias("row"),
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),
         pl.col("traps").bitwise_or(),
     )
     for column, size, name in (("paths", PATHS, "distinct"), ("uas", AGENTS, "names")):
-        sums = sums.join(_distinct(table, column, size).rename({column: name}), on="key", how="left")
-    return sums.with_columns(pl.col("hash").alias("key"))
+        each = each.join(_distinct(table, column, size).rename({column: name}), on="owner", how="left", maintain_order="left")
+    return each.hstack(run_sums(table.select(*_SUMS, "cells"), new))
 
 
 def _distinct(table: pl.DataFrame, column: str, size: int) -> pl.DataFrame:
-    """How many different values the sketches of a key (a small number) stand for together."""
-    each = table.select("key", column).explode(column, keep_nulls=False, empty_as_null=False)
-    packed = each.select((pl.col("key").cast(pl.UInt64) * HIGH + pl.col(column)).sort().alias("at"))["at"]
+    """How many different values the sketches of an owner stand for together."""
+    each = table.select("owner", column).explode(column, keep_nulls=False, empty_as_null=False)
+    packed = each.select((pl.col("owner").cast(pl.UInt64) * HIGH + pl.col(column)).sort().alias("at"))["at"]
     packed = packed.filter((packed != packed.shift(1)).fill_null(True))
     groups = (
-        pl.DataFrame({"key": (packed // HIGH).cast(pl.UInt32)})
+        pl.DataFrame({"owner": (packed // HIGH).cast(pl.UInt32).set_sorted()})
         .with_row_index("start")
-        .group_by("key")
+        .group_by("owner", maintain_order=True)
         .agg(pl.col("start").min(), pl.len().alias("count"))
     )
     largest = pl.lit(packed).gather(pl.col("start") + size - 1, null_on_oob=True) % HIGH
-    return groups.select("key", _estimate(pl.col("count"), largest, size).alias(column))
+    return groups.select("owner", _estimate(pl.col("count"), largest, size).alias(column))
 
 
 def _estimate(count: pl.Expr, largest: pl.Expr, size: int) -> pl.Expr:
