@@ -83,7 +83,7 @@ class Analysis:
         threshold: float | None = None,
         notes: Iterable[str] = (),
     ) -> Analysis:
-        """From the table of clients, the merged rollup (one row per day and address), robots compliance, and the hits of rules.
+        """From the table of clients, the merged rollup (one row per day and address; no more than day, ip and LOAD is asked of it), robots compliance, and the hits of rules.
 
         ``agents``: one row per agent and identity (see ``compliance.compliance``); None, or where agents are missing: nobody has
         looked. ``notes``: sentences for the reader.

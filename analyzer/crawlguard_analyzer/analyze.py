@@ -21,7 +21,7 @@ from crawlguard.policy.model import Policy
 from . import compliance as robots
 from .adding import renamed
 from .analysis import Analysis, Totals
-from .clients import clients, context
+from .clients import context, judged, summed
 from .counting import Counted, Form, count_all
 from .merging import merge_states, write_rollup
 from .nginxconf import log_formats
@@ -31,6 +31,7 @@ from .reading import read
 from .report.private import hidden, private
 from .rollup import Clients, merge
 from .state import State
+from .tables import LOAD
 from .traps import traps
 
 TABLES = ("agents", "actions")
@@ -107,15 +108,18 @@ def analyse(
         counted = merge([counted, merge_states(merged)])
     if rollup:
         write_rollup(counted if kept else _anonymous(counted, privacy), rollup)
-    known = clients(counted, by)
-    notes = list(found.problems)
+    notes, counts = list(found.problems), _totals(found, counted, bool(merged))
+    # What is kept of a client's day is the most that is in memory; from here on a tenth of it is needed.
+    sums, days = summed(counted), counted.select("day", "ip", *LOAD)
+    del counted, found
+    known = judged(sums, by)
     if merged:
         notes.append("Of the merged hosts' logs, what agents made of robots.txt and what the guard did are not known here.")
     analysis = Analysis.of(
         known,
-        counted,
+        days,
         robots.compliance(audited, known, audit),
-        _totals(found, counted, bool(merged)),
+        counts,
         acted if acted.height else None,
         threshold=by.threshold,
         notes=notes,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -43,6 +44,16 @@ class Context:
     threshold: float
 
 
+class Sums(NamedTuple):
+    """Totals (see ``totals``) of all clients, with the addresses of one /64 as one, and of those addresses each (``own``, None when there are
+    none); ``homes`` says which they are, see ``houses``.
+    """
+
+    each: pl.DataFrame
+    homes: pl.DataFrame
+    own: pl.DataFrame | None
+
+
 def context(
     policy: Policy | None = None,
     *,
@@ -69,17 +80,28 @@ def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     days, subnet, asn, country, ua, then each feature and its points. Addresses of one IPv6 /64 are one client (see ``houses``): each has its class,
     score and features, and requests of its own. ``spent``: microseconds that the server took, 0 where the log does not say.
     """
+    return judged(summed(rollup), context)
+
+
+def summed(rollup: pl.DataFrame) -> Sums:
+    """All of a rollup that ``judged`` needs: the rollup itself, which is several times as large, need not be kept."""
     gathered, homes = housed(rollup)
-    known = described(gathered, context)
+    own = totals(rollup.join(homes, left_on="ip", right_on="client", how="semi")) if homes.height else None
+    return Sums(totals(gathered), homes, own)
+
+
+def judged(sums: Sums, context: Context) -> pl.DataFrame:
+    """See ``clients``."""
+    known = _named(sums.each, context)
     site = site_of(known)
     found = features(site)
-    judged = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
+    told = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
     names = [name for feature in found for name in (feature.name, f"{feature.name}_points")]
-    table = swarms(judged, site, context.weights).select(
+    table = swarms(told, site, context.weights).select(
         "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes",
         "spent", "first", "last", "days", "subnet", "asn", "country", "ua", *names,
     )  # fmt: skip
-    return spread(table, totals(rollup.join(homes, left_on="ip", right_on="client", how="semi")), homes) if homes.height else table
+    return table if sums.own is None else spread(table, sums.own, sums.homes)
 
 
 def site(rollup: pl.DataFrame, context: Context) -> Site:
@@ -89,7 +111,10 @@ def site(rollup: pl.DataFrame, context: Context) -> Site:
 
 def described(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     """The clients' sums with what their names and addresses say, before any judgement."""
-    sums = totals(rollup)
+    return _named(totals(rollup), context)
+
+
+def _named(sums: pl.DataFrame, context: Context) -> pl.DataFrame:
     names = context.registry.names(sums["ua"])
     named = sums.join(names.join(kinds(names["ua"]), on="ua"), on="ua", how="left", maintain_order="left")
     places = context.registry.addresses(named["client"]).drop("client")
