@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +31,7 @@ from crawlguard.wsgi import CrawlGuardMiddleware as WsgiDoor
 
 from .policy_corpus import view
 from .test_asgi import scope_of
+from .test_cli import run as run_cli
 from .test_store_outage import FAR, SLACK, said, unscheduled
 from .test_store_remote import policy_of, store_of
 from .test_wsgi import environ_of
@@ -378,3 +382,62 @@ def test_a_request_that_finds_a_new_seed_compiles_nothing(tmp_path: Path, worker
         assert guard.live.seed is store_of(guard).seed
     finally:
         server.end()
+
+
+def test_the_servers_memory_is_bounded_and_who_asks_much_is_still_caught(tmp_path: Path, worker: Callable[[str], Guard]) -> None:
+    most = 3 << 20
+    with serving(tmp_path / "store", f"maxmemory {most}", "maxmemory-policy volatile-ttl") as server:
+        guard = worker(server.url)
+        until(lambda: store_of(guard).joined)
+        store_of(guard).link.limit = 5.0
+        rng, heavy, peak, caught = random.Random(3), [f"192.0.2.{n}" for n in range(20)], 0, set()
+        for number in range(8000):
+            guard.decide(view(f"/{number}", ip=f"10.{rng.randrange(250)}.{rng.randrange(250)}.{rng.randrange(250)}"))
+            ip = heavy[number // 10 % len(heavy)]  # one of its requests among 200 of strangers
+            if number % 10 == 0 and not guard.decide(view("/", ip=ip)).allowed:
+                caught.add(ip)
+            if number % 500 == 0:
+                peak = max(peak, used_memory(server))
+        assert "evicted_keys:0" not in server.cli("info", "stats")
+        assert most / 2 < peak < most * 1.05
+        assert caught == set(heavy)
+        assert (guard.counters.errors, store_of(guard).fallen_back, store_of(guard).lost) == (0, 0, 0)
+        assert server.cli("exists", "cg:{chaos}:seed") == "1"  # it has no time to live, and is not evicted
+
+
+def used_memory(server: Server) -> int:
+    return next(int(line.partition(":")[2]) for line in server.cli("info", "memory").splitlines() if line.startswith("used_memory:"))
+
+
+def test_check_asks_no_server_and_explain_waits_for_none(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        policy.write_text(POLICY.replace("rules:", f"store: {{url: 'valkey://127.0.0.1:{mute.getsockname()[1]}'}}\nrules:"))
+        done = run_cli("check", str(policy))
+        assert (done.returncode, done.stdout[:3]) == (0, "ok ")
+        mute.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            mute.accept()
+        begin = time.monotonic()
+        done = run_cli("explain", "--policy", str(policy), "--ip", "192.0.2.1")
+        assert time.monotonic() - begin < 10  # the server's own second, and what a busy machine needs to start a command
+        assert (done.returncode, done.stdout[:5]) == (0, "ALLOW")
+        assert "bans are not known" in done.stderr
+        mute.accept()[0].close()  # it was asked for those
+
+
+def test_without_the_extra_check_works_and_the_guard_says_what_to_install(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.replace("rules:", "store: {url: 'valkey://:a-secret@127.0.0.1:1'}\nrules:"))
+    bare = "import sys; sys.modules['redis'] = None; from crawlguard.cli import main; main()"
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", bare, *args], capture_output=True, text=True, check=False)
+
+    assert run("check", str(policy)).returncode == 0
+    for command in (["explain", "--policy", str(policy), "--ip", "192.0.2.1"], ["ban", "list", str(policy)]):
+        done = run(*command)
+        assert done.returncode == 1
+        assert 'a store at valkey://127.0.0.1:1 needs a client library: pip install "crawlguard[valkey]"' in done.stderr
+        assert "secret" not in done.stderr
+        assert "Traceback" not in done.stderr
