@@ -56,7 +56,7 @@ class Guard:
         self.counters = Counters()
         self.once = Once(lambda: clock() / 1e9)
         loaded = with_settings(load_policy(policy), **settings)
-        self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}")
+        self._store, complaint = open_store(loaded.store, f"{loaded.name}\0{os.getcwd()}\0{counts_as}", clock)
         if complaint:
             own.warning(complaint)
         self.bans = Standing(open_bans(self._store, clock), self.once)

@@ -75,7 +75,8 @@ class Store(NamedTuple):
     """Where rates are counted. ``size`` in bytes, for ``shared``.
 
     ``url``: servers that many hosts count on, see ``policy.urls``; ``kind`` is then the local one that counts while they are away.
-    ``site``: the name under which hosts count together, by default that of the policy's file.
+    ``site``: the name under which hosts count together, by default that of the policy's file. ``batch``: microseconds between two flushes of what a
+    process has decided by itself (see ``store.batch``); 0 to put each request to the servers.
     """
 
     kind: str = "shared"
@@ -83,6 +84,7 @@ class Store(NamedTuple):
     size: int = 16 << 20
     url: str = ""
     site: str = ""
+    batch: int = 0
 
 
 class Log(NamedTuple):

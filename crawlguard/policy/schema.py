@@ -11,7 +11,7 @@ from .entries import AGENT, NETWORK, Listing
 from .model import ClientIp, Log, Rule, Store
 from .nodes import Node
 from .problems import problem
-from .types import INVALID, Choice, Cidr, Field, FileName, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
+from .types import INVALID, Choice, Cidr, Duration, Field, FileName, Integer, Json, Many, Mapped, Name, Record, Report, Share, Text
 from .urls import SHAPE, parse_url
 
 RULE = Record(
@@ -119,6 +119,10 @@ POLICY: dict[str, Field] = {
                     _STORE_URL, "Valkey or Redis, on which many hosts count: valkey://HOST:6379/0. kind is then the one that counts while it is away."
                 ),
                 "site": Field(Name(), "The name under which hosts count together; by default that of the policy's file."),
+                "batch": Field(
+                    Duration(low=10_000, high=1_000_000),
+                    "For very large sites: 10ms to 1s (100ms), after which each process tells the server what it did; no request is a call.",
+                ),
             },
             lambda place, **kw: Store(**kw),
             shorthand=_store,

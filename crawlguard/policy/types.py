@@ -197,6 +197,11 @@ class Choice:
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
 
 
+def _spelt(us: int) -> str:
+    unit = next(name for name in ("d", "h", "m", "s", "ms") if us % _UNITS[name] == 0)
+    return f"{us // _UNITS[unit]}{unit}"
+
+
 @dataclass(eq=False, repr=False)
 class Duration:
     """A time such as ``500ms``, ``10s``, ``1m``, ``1h``, ``1d``; the value is in microseconds."""
@@ -214,7 +219,7 @@ class Duration:
             return INVALID
         value = int(found[1]) * _UNITS[found[2]]
         if not self.low <= value <= self.high:
-            report(problem("CG015", node.place, f"{text} is out of range", "use a time from 1ms to 31d"))
+            report(problem("CG015", node.place, f"{text} is out of range", f"use a time from {_spelt(self.low)} to {_spelt(self.high)}"))
             return INVALID
         return value
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
+from time import monotonic_ns
 from typing import Protocol
 
 from ..errors import DataError
@@ -65,15 +67,15 @@ class RateStore(Protocol):
         """Let go of what the store holds."""
 
 
-def open_store(spec: Store, identity: str) -> tuple[RateStore, str]:
+def open_store(spec: Store, identity: str, clock: Callable[[], int] = monotonic_ns) -> tuple[RateStore, str]:
     """The store that a policy asks for, and a complaint ("" when all is well).
 
-    ``identity`` sets the sites of one host apart (the policy's path, say). A shared table that cannot be made (a
+    ``identity`` sets the sites of one host apart (the policy's path, say). ``clock``: nanoseconds, as of the guard. A shared table that cannot be made (a
     read-only or full disk) is replaced by a store in memory: the site stays up, each worker counting alone.
     """
     if spec.url:
         local, complaint = open_store(spec._replace(url=""), identity)
-        return _remote(spec, local, identity), complaint
+        return _remote(spec, local, identity, clock), complaint
     if spec.kind == "memory":
         return MemoryStore(), ""
     try:
@@ -87,13 +89,14 @@ def is_remote(store: RateStore) -> bool:
     return store.name == "valkey"
 
 
-def _remote(spec: Store, local: RateStore, identity: str) -> RateStore:
+def _remote(spec: Store, local: RateStore, identity: str, clock: Callable[[], int]) -> RateStore:
     """The store of many hosts. Its keys carry the name of the policy's file: hosts keep the same policy, but not always in the same place."""
+    from .batch import BatchStore
     from .remote import RemoteStore
 
     name, _, counts_as = identity.split("\0", 2)
     site = spec.site or blake2b(f"{Path(name).name}\0{counts_as}".encode("utf-8", "replace"), digest_size=6).hexdigest()
-    return RemoteStore(spec.url, local, site)
+    return BatchStore(spec.url, local, site, spec.batch / 1e6, clock) if spec.batch else RemoteStore(spec.url, local, site)
 
 
 def shared_path(spec: Store, identity: str) -> Path:

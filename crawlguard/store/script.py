@@ -17,7 +17,7 @@ from ..signals.sketch import LOW, estimate
 from ..signals.swarm import CALM, Swarm
 from .ops import Op
 
-HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK, FORGET, HELD = 1, 2, 3, 4, 5, 6, 7, 8, 9
+HIT, PEEK, CONDUCT, SWARM, REFUND, CHARGE, CLOCK, FORGET, HELD, ADD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 CALLS: Final = 16
 """Calls for one request at most; what is still asked then counts as calm. Nearly all take one; the one that begins the last of 8 growing terms
 (``policy.rates.MAX_TERMS``) takes 11: each term that an offender has had strikes. All of them share the link's limit."""
@@ -50,7 +50,12 @@ def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool, c
     return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark, clients, times))
 
 
-_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w", HELD: "w"}
+def add(key: int, cost: int, tolerance: int, hold: int, struck: bool) -> Asked:
+    """What a process has admitted of a key by itself: its cost in us, and whether it has begun to keep the key out."""
+    return Asked(ADD, key, (cost, tolerance, hold, int(struck)))
+
+
+_PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w", HELD: "w", ADD: "w"}
 
 
 def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:
@@ -63,7 +68,8 @@ def sent(site: str, parts: int, asked: Sequence[Asked]) -> list[Op]:
     return [(f"cg:{{{site}.{key % parts}}}:{_PLACES[code]}{key:x}", (code, *numbers)) for code, key, numbers in asked]
 
 
-_CALM = Conduct(0, 0, 0, 0, 0, 0, 0, 0, 0)
+UNHEARD: Final = Conduct(0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""A profile of which nothing has been heard."""
 
 
 class Script:
@@ -125,7 +131,7 @@ class Script:
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """See RateStore."""
         answer = self._answer(conduct(key, within, kind, mark, dry, limit))
-        return conduct_of(answer) if answer else _CALM
+        return conduct_of(answer) if answer else UNHEARD
 
     def swarm(
         self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0

@@ -2,13 +2,15 @@
 -- KEYS: one for each operation, its hash tag in braces; what else it keeps lies beside it, under names with the same tag.
 -- ARGV: each operation's length, code and numbers:
 --   1 hit, 2 peek: interval tolerance hold
---   3 conduct:     within kind path dry limit           path: the bit it sets, -1 for none
+--   3 conduct:     within kind path dry limit [ago]     path: the bit it sets, -1 for none; ago: us since the request
 --   4 swarm:       within kind client path dry member mark clients times    client, path: the bits that they set, the latter -1 for none
 --   5 refund:      interval
 --   6 charge:      cost most                            up to most us ahead of now
 --   7 clock:       now                                  in us, in place of the server's for what follows, whose keys then stay a minute longer
 --   8 forget:                                           the word of a key, and its profile
 --   9 held:        interval tolerance hold              as peek, for those who ask about many keys: strikes nobody
+--  10 add:         cost tolerance hold struck           what a process has admitted by itself, in full, and whether it has begun to hold the key;
+--                                                       answers by how much the key is ahead of now, or less than 0 for how long it is held
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
 
@@ -45,6 +47,21 @@ local function word(counts, name, interval, tolerance, hold)
   return wait
 end
 
+local function add(name, cost, tolerance, hold, struck)
+  local tat = tonumber(redis.call('GET', name) or 0)
+  if tat < 0 then
+    if now < -tat and -tat <= now + hold then return tat + now end
+    tat = now
+  end
+  local due = math.max(now, tat) + cost
+  if hold > 0 and (struck or due - now > tolerance) then
+    keep(name, whole(-(now + hold)), hold)
+    return -hold
+  end
+  if cost > 0 then keep(name, whole(due), due - now) end
+  return due - now
+end
+
 local function refund(name, interval)
   local tat = tonumber(redis.call('GET', name) or 0)
   if tat > now + interval then keep(name, whole(tat - interval), tat - interval - now) elseif tat > 0 then redis.call('DEL', name) end
@@ -63,18 +80,18 @@ local function left_of(bitmap, ones)
 end
 
 -- A profile: until, documents, assets, robots, last, mean, spread, bits set among the paths (-1: none yet), the first few paths.
-local function conduct(name, within, kind, low, dry)
-  local paths = name .. ':p'
+local function conduct(name, within, kind, low, dry, ago)
+  local paths, at = name .. ':p', now - ago
   local s = numbers(redis.call('GET', name))
   if not runs(s[1], within) then s = {now + within, 0, 0, 0, 0, 0, 0, -1} end
   if kind == 0 then
     if s[2] > 0 then
-      local gap = math.max(0, now - s[5])
+      local gap = math.max(0, at - s[5])
       local off = gap - s[6]
       s[6] = s[6] + off / s[2]
       s[7] = s[7] + off * (gap - s[6])
     end
-    s[2], s[5] = math.min(s[2] + 1, MOST), now
+    s[2], s[5] = math.min(s[2] + 1, MOST), at
   elseif kind == 1 then
     s[3] = math.min(s[3] + 1, MOST)
   else
@@ -191,7 +208,7 @@ while ARGV[at] do
     answer[1] = word(code == 1, name, n(1), n(2), n(3))
     struck = answer[1] > 0
   elseif code == 3 then
-    answer = conduct(name, n(1), n(2), n(3), n(4) == 1)
+    answer = conduct(name, n(1), n(2), n(3), n(4) == 1, tonumber(ARGV[at]) > 6 and n(6) or 0)
     struck = n(5) > 0 and (answer[4] >= 0 and estimate(answer[4]) or answer[5]) > n(5)
   elseif code == 4 then
     answer = swarm(name, n(1), n(2), n(3), n(4), n(5) == 1, ARGV[at + 7], ARGV[at + 8])
@@ -202,6 +219,8 @@ while ARGV[at] do
     charge(name, n(1), n(2))
   elseif code == 9 then
     answer[1] = word(false, name, n(1), n(2), n(3))
+  elseif code == 10 then
+    answer[1] = add(name, n(1), n(2), n(3), n(4) == 1)
   elseif code == 8 then
     local profile = string.gsub(name, '}:w', '}:c', 1)
     redis.call('DEL', name, profile, profile .. ':p')

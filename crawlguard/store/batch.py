@@ -1,0 +1,233 @@
+"""The store of many hosts for very large sites: no request is a call, each process tells the server what it did a few times a second.
+
+A request is decided by what its process knows (``batch_mirror``); all that it counted goes out every ``every`` seconds in bounded portions, n
+hits of a word as one operation, and the answers bring what all processes counted. While the server is away, each process goes on by itself.
+
+How far a limit is exceeded. Let W processes count, let h be the most requests of one key that one process admits between the first of them
+and the answer to the flush that tells of it: at most those that reach it within ``every`` and the time of two flushes, and at most the limit's own burst (and
+what is refilled meanwhile). What was admitted counts on the server in full, over the limit too. A process admits only what the answer heard
+last allows, with its own since; so whenever it admits, all that was counted up to the latest answer that anybody has acted on is within the
+limit, and what is not in that answer are the unheard hits of the other W - 1. Hence in any span of T seconds, whoever sends what:
+
+    admitted <= limit + T * limit / within + (W - 1) * h
+
+The last term is paid back: a key that got more waits for longer, so that the rate over a long time is the limit's. Two windows keep their
+bounds each. With ``block_for`` the server begins the term when the sum is over the limit, so a client is kept out after the same excess. Profiles
+and swarms are as they were heard last, so they let through what reaches W processes between two answers. An offence that several processes see
+within one flush counts once for each.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from ..decision import Decision
+from ..request import RequestView
+from ..signals.conduct import DOCUMENT, Conduct
+from ..signals.swarm import CALM, Swarm
+from . import script as op
+from .batch_mirror import Mirror
+from .breaker import Unreachable
+from .links import LIMIT
+from .remote import PORTION, Evaluate, RemoteStore, _forget
+from .script import Answer, Asked, Script, swarm_of
+
+if TYPE_CHECKING:
+    from . import RateStore
+
+
+class BatchStore(RemoteStore):
+    """See RemoteStore. ``every``: seconds between two flushes. ``lost`` counts operations that were not told, too.
+
+    One kind of request waits for the server, ``patience`` seconds at most: that of a stranger to this process in a group which is a swarm. He is
+    refused by what the server says of him and never on hearsay, and let through while it says nothing.
+    """
+
+    def __init__(self, url: str, local: RateStore, site: str, every: float, clock: Callable[[], int] = monotonic_ns) -> None:
+        """``clock``: nanoseconds, as of the guard. Raises ConfigError."""
+        self._every, self._clock = every, clock
+        self._running, self._flushing = False, threading.Lock()
+        super().__init__(url, local, site)
+        self.patience = self.link.limit
+        self.link.limit = max(LIMIT, every)  # no request waits for a flush
+        _OPEN.add(self)
+
+    def _take(self, seed: bytes) -> None:
+        super()._take(seed)
+        self.mirror = Mirror(seed, self._clock)  # keys under another seed are other keys
+
+    # ---- whole requests
+
+    def decide(self, view: RequestView, evaluate: Evaluate) -> Decision:
+        """The decision that ``evaluate`` comes to on what this process knows."""
+        self.asked += 1
+        mirror = self._ready()
+        if mirror is None:
+            return self._alone(view, evaluate)
+        if not mirror.suspects:
+            return evaluate(mirror)
+        twice = Twice(mirror)
+        decision = evaluate(twice)
+        if twice.doubt is not None:
+            try:
+                twice.learn(self.link.run(self._sent([twice.doubt]), monotonic() + self.patience))
+            except Unreachable:
+                return decision
+            _forget(view)
+            decision = evaluate(twice)
+        return decision
+
+    async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
+        """``decide`` for asynchronous callers."""
+        self.asked += 1
+        mirror = self._ready()
+        if mirror is None:
+            return self._alone(view, evaluate)
+        if not mirror.suspects:
+            return evaluate(mirror)
+        twice = Twice(mirror)
+        decision = evaluate(twice)
+        if twice.doubt is not None:
+            try:
+                twice.learn(await self.link.arun(self._sent([twice.doubt]), monotonic() + self.patience))
+            except Unreachable:
+                return decision
+            _forget(view)
+            decision = evaluate(twice)
+        return decision
+
+    def _ready(self) -> Mirror | None:
+        """What this process knows; None before it has heard of the common seed."""
+        if not self._running:
+            self._running = True
+            self._start("batch", self._keep_telling)
+        return self.mirror if self.joined else None
+
+    # ---- what no request waits for
+
+    def _keep_telling(self) -> None:
+        with suppress(Unreachable):  # a process that has just been forked has no connection, and loses nothing for it
+            self.link.ask(seed := f"cg:{{{self.site}}}:seed", "GET", seed)
+        while not self._closed.wait(self._every):
+            try:
+                self._reachable()
+            except Unreachable:
+                continue
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the server what has been gathered, and hear what it knows; what cannot be told is lost, and counted."""
+        super().flush()
+        with self._flushing:
+            mirror = self.mirror
+            asked = mirror.take()
+            self.lost += mirror.lost
+            mirror.lost = 0
+            for start in range(0, len(asked), PORTION):
+                portion = asked[start : start + PORTION]
+                try:
+                    answers = self.link.run(self._sent([_calm(one) for one in portion]))
+                except Unreachable:
+                    self.lost += len(portion)
+                else:
+                    mirror.hear(portion, answers)
+
+    def forget(self, key: int) -> None:
+        """See RateStore."""
+        super().forget(key)
+        self.mirror.let_go([key])
+
+    def forget_all(self, keys: Sequence[int]) -> None:
+        """See RemoteStore."""
+        super().forget_all(keys)
+        self.mirror.let_go(keys)
+
+    def held(self, words: Sequence[tuple[int, int, int, int]]) -> list[int]:
+        """See RemoteStore: after all that this process has begun."""
+        self.flush()
+        return super().held(words)
+
+    def forked(self) -> None:
+        """In a child: the parent's threads and what it has gathered are not ours."""
+        self._running, self._flushing = False, threading.Lock()
+        self.mirror.renew()
+
+
+class Twice(Script):
+    """A mirror by which one request can be worked out a second time: it gives the same answers, but for the one that was in doubt."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__(mirror.mark)
+        self.doubt: Asked | None = None
+        self._mirror = mirror
+        self._said: list[Any] = []
+        self._doubted, self._now = 0, 0
+
+    def _once(self, call: Callable[..., Any], *args: Any) -> Any:
+        at = self._at
+        self._at += 1
+        if at == len(self._said):
+            self._said.append(call(*args))
+        return self._said[at]
+
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """What the server said of the one in doubt; what was asked after it is asked again."""
+        if self.doubt is None or not answers or not answers[0]:
+            raise Unreachable("it has not answered what was asked")
+        found = swarm_of(answers[0])
+        self._mirror.hear_swarm(self.doubt, found, self._now)
+        self._said[self._doubted] = found
+        self._at = 0
+
+    def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """See RateStore."""
+        found: int = self._once(self._mirror.hit, key, now, interval, tolerance, hold)
+        return found
+
+    def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+        """See RateStore."""
+        found: int = self._once(self._mirror.peek, key, now, interval, tolerance, hold)
+        return found
+
+    def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
+        """See RateStore."""
+        found: Conduct = self._once(self._mirror.conduct, key, now, within, kind, mark, dry, limit)
+        return found
+
+    def swarm(
+        self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
+    ) -> Swarm:
+        """See RateStore."""
+        if self.doubt is None and kind == DOCUMENT and self._mirror.doubts(key, member, now, clients, times):
+            self.doubt, self._doubted, self._now = op.swarm(key, member, within, kind, mark, dry, clients, times), self._at, now
+            calm: Swarm = self._once(lambda: CALM)
+            return calm
+        found: Swarm = self._once(self._mirror.swarm, key, member, now, within, kind, mark, dry, clients, times)
+        return found
+
+    def forget(self, key: int) -> None:
+        """See RateStore."""
+        self._once(self._mirror.forget, key)
+
+
+def _calm(asked: Asked) -> Asked:
+    """An operation that strikes nobody: what does would end the portion."""
+    return asked if asked.code != op.SWARM else asked._replace(numbers=(*asked.numbers[:7], 0, 0))
+
+
+_OPEN: weakref.WeakSet[BatchStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_OPEN):
+        store.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
