@@ -89,6 +89,9 @@ def test_days_and_shards_in_any_order(requests: list[dict[str, object]], dice: r
     one = clients(merge([rollup(whole)]), judge())
     dice.shuffle(days)
     assert clients(merge(days), judge()).equals(one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crawlguard_analyzer.clients._AT_ONCE", 3)
+        assert clients(merge(days), judge()).equals(one), "whichever clients are added up together"
     assert one["requests"].sum() == len(requests)
     assert set(one["class"]) <= {"declared", "crawler", "swarm", "spoofed", "tool", "feed", "monitor", "person", "unknown"}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 import pytest
 from crawlguard_analyzer.formats import named
+from crawlguard_analyzer.packing import Packed, packed
 from crawlguard_analyzer.parsed import Parsed, Reject
 from crawlguard_analyzer.pipeline import FOLD, WORKERS, blocks, run
 from crawlguard_analyzer.rollup import DAY, Clients, rollup
@@ -74,6 +75,18 @@ def test_it_is_what_one_chunk_after_the_other_comes_to(count: int) -> None:
     assert (found.rows, found.lines, found.unparsed) == (rows.height, 7 * count, Counter({"other": len(rejects)}))
     assert found.rejects == tuple(rejects)
     assert (found.first, found.last) == (rows["time"].min(), rows["time"].max())
+
+
+def test_large_counts_wait_packed_and_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = FOLD * (ARITY * 2 + 1) + 3
+    plain = run(chunks(count), COMBINED, [Clients(), Statuses()])
+    monkeypatch.setattr("crawlguard_analyzer.packing.SMALL", 0)
+    assert isinstance(packed(plain), Packed)
+    found = run(chunks(count), COMBINED, [Clients(), Statuses()])
+    for mine, other in zip(found.rollups, plain.rollups, strict=True):
+        assert mine.equals(other)
+        assert mine.schema == other.schema
+    assert (found.lines, found.rejects) == (plain.lines, plain.rejects)
 
 
 def test_the_order_of_the_file_holds_whoever_is_first() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from crawlguard_analyzer.adding import renamed
+from crawlguard_analyzer.adding import MOST, renamed
+from crawlguard_analyzer.clients import totals
 from crawlguard_analyzer.rollup import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, Clients, distinct, merge, rollup
 from crawlguard_analyzer.traps import OWN, probes, traps
 from hypothesis import given, settings
@@ -44,6 +45,7 @@ TRAPS = traps(["/honey"], b"User-agent: *\nDisallow: /private/\nAllow: /private/
 PROBE = 1 << probes()["/.env"]
 BITS = {"own": 1 << OWN, "probe": PROBE, "answered": PROBE << 40, "forbidden": 1 << (TRAPS.rules[1][1] or 0), "": 0}
 
+BUSY = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a", "target": "/", "ip": "h"}
 STYLES = ("css", "js", "mjs", "woff", "woff2")
 IMAGES = ("ico", "png")
 ASSETS = (*STYLES, *IMAGES)
@@ -207,8 +209,7 @@ def test_more_requests_than_are_rolled_up_at_once(monkeypatch: pytest.MonkeyPatc
 
 def test_days_that_shards_share_and_days_that_are_one_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crawlguard_analyzer.adding._STEP", 3)
-    request = {"method": "GET", "protocol": "", "status": 200, "bytes": 1, "referrer": "", "ua": "a", "target": "/"}
-    requests = [{**request, "ip": f"h{n * n % 7}", "time": (n // 9) * DAY + n} for n in range(120)]
+    requests = [{**BUSY, "ip": f"h{n * n % 7}", "time": (n // 9) * DAY + n} for n in range(120)]
     shards = [rollup(frame(requests[a:b])) for a, b in itertools.pairwise([0, 4, 40, 41, 90, 120])]
     mixed = ("burst_10", "burst_60", "ua_requests")
     assert merge([merge(shards[3:]), *shards[:3]]).drop(mixed).equals(rollup(frame(requests)).drop(mixed))
@@ -227,6 +228,18 @@ def test_clients_that_get_one_name_become_one(requests: list[dict[str, Any]]) ->
     inside = ("burst_10", "burst_60", "ua", "ua_requests", "gaps", "long_gaps", "gap_sum", "gap_squares")  # one client's
     found = renamed(rollup(frame(requests), TRAPS).with_columns(ip=pl.lit("x")))
     assert found.drop(inside).equals(rollup(frame([{**one, "ip": "x"} for one in requests]), TRAPS).drop(inside))
+
+
+def test_narrow_numbers_stop_where_they_end_in_any_order() -> None:
+    one = rollup(frame([{**BUSY, "time": 50 * DAY}, {**BUSY, "time": 50 * DAY + 1}]))
+    wide = one.with_columns(pl.lit(MOST - 1, pl.Int64).alias("requests"), pl.lit(1 << 40, pl.Int64).alias("depth"))
+    parts = [one, wide, one]
+    merged = merge(parts)
+    assert merged.row(0, named=True)["requests"] == merged.row(0, named=True)["depth"] == MOST
+    assert merge([merge(parts[:2]), one]).equals(merge([merge(parts[1:]), one]))
+    assert merged.schema == pl.Schema(SCHEMA)
+    (client,) = totals(pl.concat([merged, merged.with_columns(pl.col("day") + 1)])).to_dicts()
+    assert client["requests"] == 2 * MOST
 
 
 def test_nothing_becomes_nothing() -> None:

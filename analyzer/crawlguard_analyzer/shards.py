@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from crawlguard.errors import ConfigError, DataError
 
+from .packing import Packed, packed, unpacked
 from .positions import head_of
 from .source import CHUNK, SAMPLE, File, Remote, Source, Stream, told
 from .sources import open_sources
@@ -124,24 +125,26 @@ def _plain(shard: Shard, stop: int, lines: Lines, size: int) -> Iterator[bytes]:
 def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
     """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on; None of none.
 
-    Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held.
+    Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held, those that are
+    joined ones packed.
     """
-    levels: list[list[T]] = []
-    for item in items:
+    levels: list[list[T | Packed[T]]] = []
+    for fresh in items:
+        item: T | Packed[T] = fresh
         for level in levels:
             level.append(item)
             if len(level) < ARITY:
                 break
-            item = join(level[:])  # noqa: PLW2901
+            item = packed(join([unpacked(one) for one in level]))
             level.clear()
         else:
             levels.append([item])
-    left: list[T] = []
-    for level in levels:
-        left = [*level, *left]
+    left: list[T | Packed[T]] = []
+    while levels:
+        left = [*levels.pop(0), *left]
         if len(left) > 1:
-            left = [join(left)]
-    return left[0] if left else None
+            left = [join([unpacked(one) for one in left])]
+    return unpacked(left[0]) if left else None
 
 
 def tree(work: Iterable[Iterable[Shard]], count: Callable[[Shard], T], join: Callable[[list[T]], T]) -> T | None:
