@@ -26,13 +26,13 @@ from crawlguard import Guard
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiDoor
 from crawlguard.policy.model import Store
 from crawlguard.store.breaker import CLOSED, OPEN
-from crawlguard.store.links import LIMIT
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiDoor
 
+from .in_time import Stopwatch, assert_in_time, young_heap
 from .policy_corpus import view
 from .test_asgi import scope_of
 from .test_cli import run as run_cli
-from .test_store_outage import FAR, SLACK, said, unscheduled
+from .test_store_outage import said
 from .test_store_remote import policy_of, store_of
 from .test_wsgi import environ_of
 from .test_wsgi import run as run_wsgi
@@ -188,13 +188,13 @@ class Threads(Crowd):
     def _work(self) -> None:
         while not self._over.wait(PACE):
             environ = environ_of(REMOTE_ADDR=self.somebody(), path=self._rng.choice(["/", "/a", "/style.css", "/miss"]))
-            begin = time.monotonic() - unscheduled()
+            took = Stopwatch()
             try:
                 status = run_wsgi(next(self._doors), environ)[0]
             except Exception as error:
                 self.strangers.append(error)
                 return
-            self.took.append(time.monotonic() - unscheduled() - begin)
+            self.took.append(took())
             self.statuses[status] += 1
 
     def __enter__(self) -> Threads:
@@ -234,13 +234,13 @@ class Tasks(Crowd):
     async def _work(self) -> None:
         while not self._over.is_set():
             await asyncio.sleep(PACE)
-            begin = time.monotonic() - unscheduled()
+            took = Stopwatch()
             try:
                 status = await self._one(self.somebody(), self._rng.choice(["/", "/a", "/style.css", "/miss"]))
             except Exception as error:
                 self.strangers.append(error)
                 return
-            self.took.append(time.monotonic() - unscheduled() - begin)
+            self.took.append(took())
             self.statuses[status] += 1
 
     async def _all(self) -> None:
@@ -282,6 +282,12 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str], Guard]]:
 
 
 @pytest.fixture(autouse=True)
+def heap() -> Iterator[None]:
+    with young_heap():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "crawlguard")
 
@@ -315,8 +321,7 @@ def test_requests_go_on(
         assert crowd.strangers == []
         assert set(crowd.statuses) == {200, 404}
         assert [guard.counters.errors for guard in guards] == [0, 0]
-        assert max(crowd.took) < FAR
-        assert sum(one > LIMIT + SLACK for one in crowd.took) <= len(crowd.took) / 50
+        assert_in_time(crowd.took)
         breakers = [store_of(guard).link.breaker for guard in guards]
         assert all(breaker.opened == breaker.closed >= 1 for breaker in breakers)
         opened, lines = sum(breaker.opened for breaker in breakers), said(caplog)
@@ -420,7 +425,7 @@ def test_check_asks_no_server_and_explain_waits_for_none(tmp_path: Path) -> None
             mute.accept()
         begin = time.monotonic()
         done = run_cli("explain", "--policy", str(policy), "--ip", "192.0.2.1")
-        assert time.monotonic() - begin < 10  # the server's own second, and what a busy machine needs to start a command
+        assert time.monotonic() - begin < 30  # its own second and a busy machine's start; without a bound it were for ever
         assert (done.returncode, done.stdout[:5]) == (0, "ALLOW")
         assert "bans are not known" in done.stderr
         mute.accept()[0].close()  # it was asked for those

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from crawlguard.store.breaker import CLOSED, LATE, OPEN
 from crawlguard.store.links import LIMIT, Link, open_link
 from crawlguard.store.ops import Op
 
+from .in_time import Stopwatch, assert_in_time, young_heap
 from .valkey_server import Proxy, Server, serving, until
 
 SCRIPT = """
@@ -32,19 +32,6 @@ end
 return out
 """
 OPS: list[Op] = [("{a}1", (1,)), ("{b}2", (2, 7))]
-SLACK = 0.08
-"""Seconds that a call may take beyond its limit, not counting those in which its thread was ready and no processor free (the kernel says how many): a thread
-waits for the interpreter's lock, 5 ms for each other one, and these may be waiting for a processor. One call in fifty may meet with that for longer; none may
-take FAR, as each that waits for a connection to be made would (half a second), or for a server that nothing bounds (seconds)."""
-FAR = 0.4
-
-
-def unscheduled() -> float:
-    """Seconds that this thread has been ready to run and did not (Linux, Documentation/scheduler/sched-stats)."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
-    except OSError:
-        return 0.0
 
 
 class Watcher:
@@ -57,7 +44,7 @@ class Watcher:
         self.worked = self.failed = 0
 
     def __call__(self) -> bool:
-        begin = time.monotonic() - unscheduled()
+        took = Stopwatch()
         try:
             self.call()
         except Exception as error:  # anything: what else comes out is the question
@@ -68,13 +55,12 @@ class Watcher:
             self.worked += 1
             return True
         finally:
-            self.took.append(time.monotonic() - unscheduled() - begin)
+            self.took.append(took())
 
     def held(self) -> None:
         """No call was too long or raised something strange."""
         assert self.strangers == 0
-        assert max(self.took) < FAR
-        assert sum(one > LIMIT + SLACK for one in self.took) <= len(self.took) / 50
+        assert_in_time(self.took)
 
 
 @pytest.fixture
@@ -115,6 +101,12 @@ def settled(watcher: Watcher) -> None:
 
 
 @pytest.fixture(autouse=True)
+def heap() -> Iterator[None]:
+    with young_heap():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "crawlguard")
 
@@ -151,10 +143,10 @@ def test_a_paused_server_costs_a_few_calls_the_limit_and_then_nothing(
     for _ in range(LATE):
         watcher()
     until(lambda: not watcher() and watcher.link.breaker.state is OPEN)
-    begin = time.monotonic()
+    took = Stopwatch()
     for _ in range(300):
         assert not watcher()
-    assert time.monotonic() - begin < 300 * LIMIT / 4
+    assert took() < 300 * LIMIT / 4
     server.resume()
     until(watcher)
     watcher.held()
