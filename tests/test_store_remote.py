@@ -367,3 +367,13 @@ def test_after_its_term_a_client_begins_afresh(server: Server, guard_on: Callabl
     until(lambda: guard.decide(view("/9", ua=BROWSER)).allowed)
     assert [guard.decide(view(f"/{n}", ua=BROWSER)).allowed for n in range(10, 13)] == [True, True, False]
     assert guard.decide(view("/9", ua=BROWSER)).retry_after == 3600
+
+
+def test_what_is_usual_is_remembered_of_groups_and_not_of_lone_clients(server: Server, guard_on: Callable[..., Guard]) -> None:
+    guard = guard_on("version: 1\nrules: [{id: swarm, when: {swarm: {clients: 20, within: 10m}}, then: throttle}]\n", server.url)
+    guard.decide(view("/", ua="Mozilla/5.0 alone", ip="192.0.2.1"))
+    for number in range(3):
+        guard.decide(view("/", ua="Mozilla/5.0 several", ip=f"198.51.100.{number}"))
+    groups = re.findall(rf"^\S*{store_of(guard)._site}\S*:g[0-9a-f]+$", server.cli("--scan"), re.M)
+    lone, several = sorted(int(server.cli("pttl", name)) for name in groups)
+    assert lone <= 600_000 < several

@@ -194,7 +194,9 @@ local function swarm(group, within, kind, client, path, dry, member, mark)
   if not dry then
     local text = {}
     for n, value in ipairs(s) do text[n] = whole(value) end
-    redis.call('SET', group, table.concat(text, ' '), 'PX', math.max(DAY, math.ceil(SLOWLY * within / 1000)))
+    -- What is usual for a group of one client is nothing to remember: whoever makes up a new one for each request would fill the server with them.
+    local alone = s[3] <= 1 and s[6] < 256
+    redis.call('SET', group, table.concat(text, ' '), 'PX', alone and ms(left) or math.max(DAY, math.ceil(SLOWLY * within / 1000)))
   end
   return {s[3], s[2], s[4], s[5], math.floor(s[6] / 256), left, tonumber(redis.call('GET', ever) or 0), is and 1 or 0, was and 1 or 0, knows and 1 or 0}
 end
