@@ -374,6 +374,6 @@ def test_what_is_usual_is_remembered_of_groups_and_not_of_lone_clients(server: S
     guard.decide(view("/", ua="Mozilla/5.0 alone", ip="192.0.2.1"))
     for number in range(3):
         guard.decide(view("/", ua="Mozilla/5.0 several", ip=f"198.51.100.{number}"))
-    groups = re.findall(rf"^\S*{store_of(guard)._site}\S*:g[0-9a-f]+$", server.cli("--scan"), re.M)
+    groups = re.findall(rf"^\S*{store_of(guard)._site}\S*:g[0-9a-f]+$", server.cli("--scan"), re.MULTILINE)
     lone, several = sorted(int(server.cli("pttl", name)) for name in groups)
     assert lone <= 600_000 < several
