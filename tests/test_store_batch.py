@@ -234,6 +234,19 @@ def test_a_request_in_doubt_counts_once(process: Made) -> None:
     assert found == ["swarm", "burst"]
 
 
+def test_a_request_in_doubt_is_asked_only_what_it_comes_to(process: Made) -> None:
+    """Members of the swarm get two requests; the rules after it ask something else, of others."""
+    text = SWARM.replace(
+        "swarm: {clients: 20, within: 10h}", "swarm: {clients: 20, within: 10h}, rate: {per: ip, requests: 2, within: 10h}"
+    )
+    after = "{id: crawl, when: {rate: {per: ip, distinct_paths: 25, within: 10h}}, then: block}"
+    burst = "{id: burst, when: {rate: {per: ip, requests: 3, within: 10h}}, then: block}"
+    guard, store = process(text.replace("]\n", f", {after}, {burst}]\n"))
+    settle(guard, store)
+    found = [guard.decide(view(f"/far/y{n}", ua=BROWSER, ip="192.0.250.9")).rule for n in range(4)]
+    assert (found, guard.counters.errors) == ([None, None, "swarm", "swarm"], 0)
+
+
 def test_nobody_is_refused_on_hearsay(tmp_path: Path, process: Made) -> None:
     with serving(tmp_path / "shaky") as shaky:
         guard, store = process(SWARM, shaky.url)

@@ -19,9 +19,7 @@ within one flush counts once for each.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, monotonic_ns
@@ -56,7 +54,6 @@ class BatchStore(RemoteStore):
         super().__init__(url, local, site)
         self.patience = self.link.limit
         self.link.limit = max(LIMIT, every)  # no request waits for a flush
-        _OPEN.add(self)
 
     def _take(self, seed: bytes) -> None:
         super()._take(seed)
@@ -73,15 +70,14 @@ class BatchStore(RemoteStore):
         if not mirror.suspects:
             return evaluate(mirror)
         twice = Twice(mirror)
-        decision = evaluate(twice)
-        if twice.doubt is not None:
-            try:
-                twice.learn(self.link.run(self._sent([twice.doubt]), monotonic() + self.patience))
-            except Unreachable:
-                return decision
-            _forget(view)
-            decision = evaluate(twice)
-        return decision
+        try:
+            return evaluate(twice)
+        except InDoubt as doubt:
+            asked = doubt.asked
+        with suppress(Unreachable):
+            twice.hear(asked, self.link.run(self._sent([asked]), monotonic() + self.patience))
+        _forget(view)
+        return evaluate(twice)
 
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """``decide`` for asynchronous callers."""
@@ -92,15 +88,14 @@ class BatchStore(RemoteStore):
         if not mirror.suspects:
             return evaluate(mirror)
         twice = Twice(mirror)
-        decision = evaluate(twice)
-        if twice.doubt is not None:
-            try:
-                twice.learn(await self.link.arun(self._sent([twice.doubt]), monotonic() + self.patience))
-            except Unreachable:
-                return decision
-            _forget(view)
-            decision = evaluate(twice)
-        return decision
+        try:
+            return evaluate(twice)
+        except InDoubt as doubt:
+            asked = doubt.asked
+        with suppress(Unreachable):
+            twice.hear(asked, await self.link.arun(self._sent([asked]), monotonic() + self.patience))
+        _forget(view)
+        return evaluate(twice)
 
     def _ready(self) -> Mirror | None:
         """What this process knows; None before it has heard of the common seed."""
@@ -154,20 +149,29 @@ class BatchStore(RemoteStore):
         return super().held(words)
 
     def forked(self) -> None:
-        """In a child: the parent's threads and what it has gathered are not ours."""
+        """See RemoteStore. What the parent has gathered is its own to tell."""
+        super().forked()
         self._running, self._flushing = False, threading.Lock()
         self.mirror.renew()
 
 
+class InDoubt(Exception):  # noqa: N818 - it is no error
+    """What the server has to be asked before a request can be decided. It ends the first attempt: nothing that comes after it is counted then."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__()
+        self.asked = asked
+
+
 class Twice(Script):
-    """A mirror by which one request can be worked out a second time: it gives the same answers, but for the one that was in doubt."""
+    """A mirror by which one request can be worked out a second time: it raises InDoubt once, and then gives the same answers as before."""
 
     def __init__(self, mirror: Mirror) -> None:
         super().__init__(mirror.mark)
-        self.doubt: Asked | None = None
         self._mirror = mirror
         self._said: list[Any] = []
-        self._doubted, self._now = 0, 0
+        self._doubted = False
+        self._now = 0
 
     def _once(self, call: Callable[..., Any], *args: Any) -> Any:
         at = self._at
@@ -176,14 +180,12 @@ class Twice(Script):
             self._said.append(call(*args))
         return self._said[at]
 
-    def learn(self, answers: Sequence[Answer]) -> None:
-        """What the server said of the one in doubt; what was asked after it is asked again."""
-        if self.doubt is None or not answers or not answers[0]:
-            raise Unreachable("it has not answered what was asked")
-        found = swarm_of(answers[0])
-        self._mirror.hear_swarm(self.doubt, found, self._now)
-        self._said[self._doubted] = found
-        self._at = 0
+    def hear(self, asked: Asked, answers: Sequence[Answer]) -> None:
+        """What the server said of the one in doubt."""
+        if answers and answers[0]:
+            found = swarm_of(answers[0])
+            self._mirror.hear_swarm(asked, found, self._now)
+            self._said[-1] = found
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """See RateStore."""
@@ -203,11 +205,11 @@ class Twice(Script):
     def swarm(
         self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
     ) -> Swarm:
-        """See RateStore."""
-        if self.doubt is None and kind == DOCUMENT and self._mirror.doubts(key, member, now, clients, times):
-            self.doubt, self._doubted, self._now = op.swarm(key, member, within, kind, mark, dry, clients, times), self._at, now
-            calm: Swarm = self._once(lambda: CALM)
-            return calm
+        """See RateStore. Raises InDoubt."""
+        if not self._doubted and kind == DOCUMENT and self._mirror.doubts(key, member, now, clients, times):
+            self._doubted, self._now, self._at = True, now, 0
+            self._said.append(CALM)
+            raise InDoubt(op.swarm(key, member, within, kind, mark, dry, clients, times))
         found: Swarm = self._once(self._mirror.swarm, key, member, now, within, kind, mark, dry, clients, times)
         return found
 
@@ -219,15 +221,3 @@ class Twice(Script):
 def _calm(asked: Asked) -> Asked:
     """An operation that strikes nobody: what does would end the portion."""
     return asked if asked.code != op.SWARM else asked._replace(numbers=(*asked.numbers[:7], 0, 0))
-
-
-_OPEN: weakref.WeakSet[BatchStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_OPEN):
-        store.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

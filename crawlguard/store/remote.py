@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -68,11 +69,14 @@ class RemoteStore:
         self._site, self._parts = site, PARTS if isinstance(spec, LinkSpec) and spec.kind == "cluster" else 1
         self._later: deque[Asked] = deque()
         self._threads: dict[tuple[str, int], threading.Thread] = {}
+        self._work: dict[str, Callable[[], None]] = {}
+        self._awake = True
         self._closed = threading.Event()
         self._take(self._remembered())
         with suppress(Unreachable):  # the link says so
             self._join()
-        self._start("join", self._keep_joined)
+        self.accompany("join", self._keep_joined)
+        _OPEN.add(self)
 
     def _take(self, seed: bytes) -> None:
         self.seed = seed
@@ -103,6 +107,23 @@ class RemoteStore:
     def _sent(self, asked: Sequence[Asked]) -> list[Op]:
         return sent(self._site, self._parts, asked)
 
+    def accompany(self, name: str, work: Callable[[], None]) -> None:
+        """Have a thread of its own do ``work`` in this process, and in each forked one from its first request on.
+
+        Not from the fork on: gunicorn's gevent workers make threads and sockets cooperative only after it.
+        """
+        self._work[name] = work
+        self._start(name, work)
+
+    def _wake(self) -> None:
+        self._awake = True
+        for name, work in self._work.items():
+            self._start(name, work)
+
+    def forked(self) -> None:
+        """In a child: the parent's threads are not ours."""
+        self._awake = False
+
     def _start(self, name: str, work: Callable[[], None]) -> None:
         """Have a daemon thread of this process do it, if none is at it. There is no lock that a fork could leave locked."""
         thread = threading.Thread(target=work, name=f"crawlguard-{name}", daemon=True)
@@ -117,6 +138,8 @@ class RemoteStore:
         Waits for the link's limit at most, however many calls it takes: what has not been answered by then counts as calm.
         """
         self.asked += 1
+        if not self._awake:
+            self._wake()
         script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
@@ -133,6 +156,8 @@ class RemoteStore:
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """``decide`` for asynchronous callers."""
         self.asked += 1
+        if not self._awake:
+            self._wake()
         script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
@@ -147,8 +172,8 @@ class RemoteStore:
         return self._done(script, view, self._run(script, view, evaluate))
 
     def _reachable(self) -> None:
-        if ("join", os.getpid()) not in self._threads:  # this process has been forked
-            self._start("join", self._keep_joined)
+        if not self._awake:
+            self._wake()
         if not self.joined:
             raise Unreachable("the common seed is not known yet")
 
@@ -238,10 +263,9 @@ class RemoteStore:
         """The name under which hosts count together."""
         return self._site
 
-    @property
-    def closed(self) -> bool:
-        """Whether the store has been let go of."""
-        return self._closed.is_set()
+    def rest(self, seconds: float) -> bool:
+        """Wait so long, or until the store is let go of; whether it has been."""
+        return self._closed.wait(seconds)
 
     def held(self, words: Sequence[tuple[int, int, int, int]]) -> list[int]:
         """What ``peek`` says of each (key, interval, tolerance, hold). Raises Unreachable: the local store knows nothing of other hosts."""
@@ -285,3 +309,15 @@ def _forget(view: RequestView) -> None:
     """What an earlier run wrote down of charges to come."""
     if hasattr(view, "owed"):
         del view.owed
+
+
+_OPEN: weakref.WeakSet[RemoteStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_OPEN):
+        store.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.resources import files
-from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bans import LOCK_WAIT, REASON, RULE, WHO, Record, cut
@@ -70,8 +68,7 @@ class RemoteBans:
         if store.joined:
             with suppress(Unreachable):
                 self.look()
-        _OPEN.add(self)
-        self.start()
+        store.accompany("bans", partial(self._keep, weakref.ref(self), store))
 
     @property
     def seed(self) -> bytes:
@@ -171,18 +168,10 @@ class RemoteBans:
 
     # ---- the thread
 
-    def start(self) -> None:
-        """Start the thread of this process."""
-        threading.Thread(target=self._keep, args=(weakref.ref(self),), name="crawlguard-bans", daemon=True).start()
-
     @staticmethod
-    def _keep(bans: weakref.ref[RemoteBans]) -> None:
+    def _keep(bans: weakref.ref[RemoteBans], store: RemoteStore) -> None:
         """Look every second, for as long as somebody else holds the bans and the store is open."""
-        while True:
-            sleep(LOOK_EVERY)
-            one = bans()
-            if one is None or one._store.closed:
-                return
+        while not store.rest(LOOK_EVERY) and (one := bans()) is not None:
             one._once()
             del one
 
@@ -234,15 +223,3 @@ def _record(field: bytes, value: bytes, server: int, now: int) -> Record | None:
     if size not in (0, 4, 16) or not 0 <= prefix <= 8 * size or until > LONGEST or not (words[1].isprintable() and name):
         return None
     return Record(int(key, 16), client, now + since, now + until, times, size, prefix, words[0], name, words[1])
-
-
-_OPEN: weakref.WeakSet[RemoteBans] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for bans in list(_OPEN):
-        bans.start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
