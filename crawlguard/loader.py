@@ -88,7 +88,7 @@ class _Reader:
     def read(self, source: str | os.PathLike[str] | None) -> tuple[Policy | None, list[Problem]]:
         """Everything, from the file's name on."""
         name = os.fspath(source) if source is not None else "builtin:default"
-        self.file(name, Place(), ())
+        self.file(name, Place(name), ())
         return self.finish(name)
 
     def file(self, name: str, place: Place, chain: tuple[str, ...]) -> None:
@@ -262,6 +262,7 @@ class _Reader:
         policy = self._policy(name)
         # What is broken would make other things look wrong that are not.
         hidden = {i for part, ids in _HIDES.items() if part in self.broken for i in ids}
+        hidden |= {"CG102"} if errors(self.problems) else set()
         self.problems += [p for p in check_policy(policy) if p.id not in hidden]
         self.problems.sort(key=lambda p: (p.file != name, p.file, p.line, p.column))
         policy.warnings = tuple(p for p in self.problems if p.severity == "warning")

@@ -313,3 +313,9 @@ def test_a_network_file_counts_among_the_sources(tmp_path: Path) -> None:
     assert tmp_path / "nets.txt" in map(Path, policy.sources)
     guard = Guard(policy, clock=Clock(), store="memory")
     assert [guard.decide(view(ip=ip)).rule for ip in ("192.0.2.1", "203.0.113.1", "2001:db8::1", "198.51.100.1")] == ["a", "a", "a", None]
+
+
+def test_a_bundled_policy_that_is_none_is_named_and_nothing_else_is_said() -> None:
+    policy, problems = read_policy("builtin:nope")
+    assert policy is None
+    assert [(p.id, p.file) for p in problems] == [("CG010", "builtin:nope")]

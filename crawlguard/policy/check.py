@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import Problem
+from ..request import tidy
 from ..signals.match import check_regex, has_regex
 from . import conditions as c
 from .implies import always, implies
@@ -14,6 +15,13 @@ from .problems import problem
 from .rates import RateOver, WindowIs
 from .swarms import SwarmIs
 from .types import closest
+
+METHODS = (
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK",
+    "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND",
+    "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL", "PURGE",
+)  # fmt: skip
+"""The IANA registry of HTTP methods, and the one that caches know."""
 
 
 def window_key(window: WindowIs) -> str:
@@ -168,10 +176,17 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
         for code in part.codes:
             if len(code) != 2 or not code.isascii() or not code.isalpha():
                 yield problem("CG007", part.place, f"{code!r} is not a country code", "write two letters as in ISO 3166: DE, NO, US")
+    elif isinstance(part, c.MethodIs):
+        for method in part.methods:
+            if method.upper() not in METHODS:
+                message = f"no HTTP method is called {method!r}"
+                yield problem("CG106", part.place, message, closest(method.upper(), METHODS), severity="warning")
     elif isinstance(part, c.TextIs):
         for kind, values in part.tests:
             if kind == "regex":
                 yield from _regexes(part, values)
+            elif part.what == "path":
+                yield from _paths(part, values)
     elif isinstance(part, c.ScoreIs):
         if part.at_least is not None and part.below is not None and part.at_least >= part.below:
             yield problem("CG039", part.place, "no score is both that high and that low", "make at_least less than below")
@@ -195,6 +210,17 @@ def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
     dangling = any(n.lower() not in names for n in part.name) or any(o.lower() not in operators for o in part.operator)
     if not dangling and not agents_of(part, policy):
         yield problem("CG039", part.place, "no agent has all of these properties", "keys inside agent: are an AND; use any: for an OR")
+
+
+def _paths(part: c.TextIs, values: Sequence[str]) -> Iterator[Problem]:
+    """Paths are looked at without their query, and as routers come to see them."""
+    for value in values:
+        if "?" in value:
+            message = f"a path is looked at without its query, so {value[:80]!r} matches nothing"
+            yield problem("CG106", part.place, message, "leave the query away; no condition looks at queries", severity="warning")
+        elif any(inner in value for inner in ("//", "/./", "/../")):
+            message = f"a path is looked at as routers see it, so {value[:80]!r} matches nothing"
+            yield problem("CG106", part.place, message, f"write {tidy(value)!r}, which holds for that one, too", severity="warning")
 
 
 def _regexes(part: c.TextIs, values: Sequence[str]) -> Iterator[Problem]:

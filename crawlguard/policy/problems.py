@@ -52,6 +52,7 @@ IDS = {
     "CG103": "a network that counts in part only, for want of an ASN database",
     "CG104": "a list of published addresses that has grown old",
     "CG105": "a document that says something else than the rules",
+    "CG106": "a path or method that no request has",
 }
 
 
