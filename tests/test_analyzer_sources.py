@@ -90,6 +90,13 @@ def test_a_torn_file_gives_what_there_is_and_says_so(tmp_path: Path, ending: str
     assert "end too early" in source.problems[0]
 
 
+def test_a_torn_file_of_which_nothing_can_be_had_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bz2.compress(lines(3000))[:500])  # less than a block
+    (source,) = open_sources([str(tmp_path / "a")])
+    assert source.sample() == b""
+    assert "end too early" in source.problems[0]
+
+
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
 def test_what_follows_or_is_damaged_is_said(tmp_path: Path, ending: str) -> None:
     packed = PACKERS[ending](lines(10))
@@ -342,6 +349,62 @@ def test_rotation_by_a_new_file(logs: Logs, ending: str, dated: bool) -> None:
     assert logs.run() == b""
     logs.append(lines(1, 4))
     assert logs.run() == lines(1, 4)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_log_that_is_just_being_compressed_counts_once(tmp_path: Path, ending: str) -> None:
+    data = lines(5000)
+    (tmp_path / "access.log.1").write_bytes(data)
+    packed = tmp_path / f"access.log.1{ending}"
+    for part in (0, 12, len(PACKERS[ending](data)) // 2, None):
+        packed.write_bytes(PACKERS[ending](data)[:part])
+        found = open_sources([str(tmp_path / "access.log*")])
+        assert b"".join(chunk for one in found for chunk in one.chunks()) == data
+    logs = Logs(tmp_path, "access.log*")
+    assert logs.run() == data
+    (tmp_path / "access.log.1").unlink()
+    assert logs.run() == b""
+
+
+def test_a_file_beside_that_only_has_such_a_name_counts(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_bytes(lines(50))
+    (tmp_path / "access.log.gz").write_bytes(gzip.compress(lines(50, 2)))
+    found = open_sources([str(tmp_path / "access.log*")])
+    assert b"".join(chunk for one in found for chunk in one.chunks()) == lines(50) + lines(50, 2)
+
+
+def test_a_compressed_file_that_grows_is_read_on_from_its_last_whole_line(tmp_path: Path) -> None:
+    dice = random.Random(4)
+    data = "".join(f"{dice.random()}\n" for _ in range(100_000)).encode()
+    packed = gzip.compress(data)
+    logs = Logs(tmp_path, "access.log.gz")
+    (logs / "access.log.gz").write_bytes(packed[: len(packed) // 2])
+    first = logs.run()
+    assert first.endswith(b"\n")
+    (logs / "access.log.gz").write_bytes(packed)
+    assert first + logs.run() == data
+
+
+def test_a_rotation_while_logs_are_read(tmp_path: Path) -> None:
+    for name, day in (("access.log.1", 1), ("access.log", 2)):
+        (tmp_path / name).write_bytes(lines(50, day))
+    logs = Logs(tmp_path, "access.log*")
+    found = open_sources([str(tmp_path / "access.log*")], {})
+    os.rename(tmp_path / "access.log.1", tmp_path / "access.log.2")
+    os.rename(tmp_path / "access.log", tmp_path / "access.log.1")
+    logs.append(lines(60, 3))
+    assert b"".join(chunk for one in found for chunk in one.chunks()) == lines(50) + lines(50, 2)
+    logs.positions = positions_after(found, {})
+    assert logs.run() == lines(60, 3)
+
+
+def test_a_log_that_is_taken_away_while_logs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_bytes(lines(50))
+    (source,) = open_sources([str(tmp_path / "access.log")])
+    (tmp_path / "other").write_bytes(lines(50, 2))
+    os.rename(tmp_path / "other", tmp_path / "access.log")
+    with pytest.raises(DataError, match=r"access\.log: was taken away.*run it again"):
+        list(source.chunks())
 
 
 def test_two_rotations_and_names_that_move_on(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def count(collectors: Sequence[Collector], form: Form, size: int, shard: Shard) 
     source = opened(shard)
     sample = source.sample()
     if not sample:
-        return join(collectors, [])
+        return replace(join(collectors, []), problems=tuple(source.problems))
     log = form.of(sample, source.name)
     chunked, lines = chunks(shard, source, size)
     parts = (_counted(block, log.name) for block in blocks(chunked, log, collectors))

@@ -90,7 +90,7 @@ def _format(source: Source, form: Form, configured: Sequence[AccessLog]) -> Form
 
 def _one(source: Source, collectors: Sequence[Collector], log: Format | None, keep: Keep, progress: Callable[[int], None]) -> Counted:
     if log is None:
-        return join(collectors, [])
+        return replace(join(collectors, []), problems=tuple(source.problems))
     block = run(source.chunks(progress=progress), log, collectors, rejects=keep)
     keep(source.rejects)
     return Counted(

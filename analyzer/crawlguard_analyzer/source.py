@@ -6,7 +6,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -146,7 +146,7 @@ class File(Source):
         with self._open() as file:
             self.stat = os.fstat(file.fileno())
             self.how: Compression | None = compression_of(file.read(PEEK))
-        self._start = self._first(SAMPLE)
+        self._start = self._first(SAMPLE)  # says what is wrong with a file of which nothing can be had
         self.start = self._start[:HEAD]
         self.total = self.stat.st_size
 
@@ -170,11 +170,12 @@ class File(Source):
             self._lines.taken = 0
             return
         self.sample()
-        final = self.final or self.how is not None or rotation(self.path.name) > 0
-        with self._open() as file:
+        done = self.how is not None or rotation(self.path.name) > 0
+        with self._same() as file:
             chunks = self._compressed(file, self.how, size, progress) if self.how else self._plain(file, size, progress)
             yield from map(self._headed, chunks)
-            if final and (rest := self._lines.finish()):
+            # Compressed data that end too early may go on in the next run: their writer is still at work.
+            if (self.final or (done and not self.problems)) and (rest := self._lines.finish()):
                 yield rest
 
     def position(self) -> tuple[str, Position] | None:
@@ -197,6 +198,17 @@ class File(Source):
         with told(self.path):
             return open(self.path, "rb")
 
+    def _same(self) -> BinaryIO:
+        """The file that ``stat`` is of, also when it has been rotated since and goes by another name."""
+        for path in (self.path, *self.path.parent.iterdir()):
+            with suppress(OSError):
+                if os.path.samestat(path.stat(), self.stat):
+                    file = path.open("rb")
+                    if os.path.samestat(os.fstat(file.fileno()), self.stat):
+                        return file
+                    file.close()
+        raise DataError(f"{self.path}: was taken away while logs were read, as by a rotation; run it again")
+
     def _stamp(self) -> tuple[int, int]:
         return self.stat.st_size, self.stat.st_mtime_ns
 
@@ -204,11 +216,13 @@ class File(Source):
         with self._open() as file, told(self.path):
             if self.how is None:
                 return file.read(min(size, self.stat.st_size))
-            found = b""
-            for block in decompressed(file, self.how, lambda damage: None):
+            found, damages = b"", list[Damage]()
+            for block in decompressed(file, self.how, damages.append):
                 found += block
                 if len(found) >= size:
                     break
+            if not found:  # it has no chunk that would say so
+                self.problems += [f"{self.name}: {damage.words}" for damage in damages]
             return found[:size]
 
     def _compressed(self, file: BinaryIO, how: Compression, size: int, progress: Progress | None) -> Iterator[bytes]:

@@ -45,6 +45,7 @@ def open_sources(inputs: Sequence[str], positions: dict[str, Position] | None = 
         else:
             for path, found in _paths(name.removeprefix("file://")):
                 _add(path, found, files, others, positions is None)
+    _without_copies(files)
     if positions is not None:
         _resume(files, positions)
     return [*sorted(files.values(), key=_order), *others.values()]
@@ -83,6 +84,15 @@ def _add(path: Path, found: bool, files: dict[tuple[int, int], File], others: di
     one = File(path, found=found, final=final)
     if not (found and (not one.start or binary(one.start))):
         files[about.st_dev, about.st_ino] = one
+
+
+def _without_copies(files: dict[tuple[int, int], File]) -> None:
+    """A log that is being compressed lies there twice for a while (gzip takes the original away when it is done): only the original counts."""
+    plain = {one.path: one for one in files.values() if one.how is None}
+    for key, one in list(files.items()):
+        original = plain.get(one.path.with_suffix("")) if one.how else None
+        if original and original.start.startswith(one.start):
+            del files[key]
 
 
 def _resume(files: dict[tuple[int, int], File], positions: dict[str, Position]) -> None:
