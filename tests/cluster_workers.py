@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from crawlguard_analyzer.marks import Marked
+from crawlguard_analyzer.marks import Marked, Numbered
 from crawlguard_analyzer.rollup import Clients
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,16 +40,16 @@ class Gated(Clients):
 
     calls = itertools.count(1)
 
-    def mark(self, rows: pl.DataFrame) -> Marked:
+    def mark(self, rows: pl.DataFrame, uas: Numbered | None = None) -> Marked:
         if next(Gated.calls) == int(os.environ.get(AFTER, "-1")) + 1:
             with socket.create_connection(("127.0.0.1", int(os.environ[GATE])), DEADLINE) as gate:
                 gate.sendall(f"{os.getpid()}\n".encode())
                 gate.recv(1)
-        return super().mark(rows)
+        return super().mark(rows, uas)
 
 
 class Broken(Clients):
-    def mark(self, rows: pl.DataFrame) -> Marked:
+    def mark(self, rows: pl.DataFrame, uas: Numbered | None = None) -> Marked:
         raise ZeroDivisionError("here")
 
 

@@ -81,7 +81,7 @@ def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Rollups of the same log's shards, of several days or hosts, each sorted by day and name, as one that is. The order of the parts does
     not matter.
     """
-    found = [_narrowed(part.select(*SCHEMA)) for part in parts if part.height]
+    found = [narrowed(part.select(*SCHEMA)) for part in parts if part.height]
     if not found:
         return pl.DataFrame(schema=SCHEMA)
     # Some days at a time, so that what a merge needs beside its result is small; days that only one part has are not copied.
@@ -117,7 +117,7 @@ def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
     return found[0] if len(found) == 1 else renamed(pl.concat(found))
 
 
-def _narrowed(rows: pl.DataFrame) -> pl.DataFrame:
+def narrowed(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows by SCHEMA, whatever their numbers' types were; what is too large becomes MOST."""
     if rows.schema == _FULL:
         return rows
@@ -129,7 +129,7 @@ def _narrowed(rows: pl.DataFrame) -> pl.DataFrame:
 
 def renamed(rows: pl.DataFrame) -> pl.DataFrame:
     """A rollup whose clients have got other names: those of one day that have the same become one. Sorted by day and name."""
-    rows = _narrowed(rows)
+    rows = narrowed(rows)
     order = rows.select("day", "ip", "first", "last").with_row_index("at").sort("day", "ip", "first", "last")
     new = order["day"].ne_missing(order["day"].shift(1)) | order["ip"].ne_missing(order["ip"].shift(1))
     at, alone = order["at"], new & new.shift(-1, fill_value=True)
@@ -166,7 +166,7 @@ def _added(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         for each in [rows.select("owner", name).explode(name)]
     ]
     sums = run_sums(rows.select(_SUMS), new)
-    return _narrowed(added.hstack([*sums, top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]))
+    return narrowed(added.hstack([*sums, top["ua"].filter(top["owner"].ne_missing(top["owner"].shift(1))), *lists]))
 
 
 def run_sums(rows: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
@@ -186,8 +186,6 @@ def least(pairs: pl.Series, k: int) -> pl.Series:
     pairs = pairs.sort()
     pairs = pairs.filter(pairs.ne_missing(pairs.shift(1)))
     owner = pairs // HIGH
-    starts = owner.ne_missing(owner.shift(1))
-    place = pl.int_range(pairs.len(), dtype=pl.Int64, eager=True)
-    rank = place - place.filter(starts).gather(starts.cast(pl.UInt32).cum_sum() - 1)
-    kept = pl.DataFrame({"owner": owner, "hash": (pairs % HIGH).cast(pl.UInt32)}).filter(rank < k)
+    among = owner.ne_missing(owner.shift(k))  # the k-th before it is another client's
+    kept = pl.DataFrame({"owner": owner.filter(among), "hash": (pairs.filter(among) % HIGH).cast(pl.UInt32)})
     return kept.with_columns(pl.col("owner").set_sorted()).group_by("owner", maintain_order=True).agg("hash")["hash"]

@@ -69,19 +69,19 @@ class Registry:
 
     def names(self, uas: pl.Series) -> pl.DataFrame:
         """For each different User-Agent: ua, agent, category, operator (null where it names no agent of the catalogue)."""
-        return _table_of(*self._named(uas))
-
-    def declared(self, uas: pl.Series) -> pl.DataFrame:
-        """The same of those that name an agent of the catalogue."""
-        different, named = self._named(uas)
-        places = [place for place, agent in enumerate(named) if agent]
-        return _table_of(different.gather(places), [named[place] for place in places])
-
-    def _named(self, uas: pl.Series) -> tuple[pl.Series, list[Agent | None]]:
         different = uas.unique()
+        return _table_of(different, self._named(different))
+
+    def declared(self, different: pl.Series) -> tuple[pl.DataFrame, list[int]]:
+        """The same of those of these User-Agents that name an agent, and their places."""
+        named = self._named(different)
+        places = [place for place, agent in enumerate(named) if agent]
+        return _table_of(different.gather(places), [named[place] for place in places]), places
+
+    def _named(self, different: pl.Series) -> list[Agent | None]:
         cut = different.str.slice(0, MAX_UA).to_list()  # bounds the copy; ``find`` counts in bytes
         known = self._found
-        return different, [known[ua] if ua in known else self._find(ua) for ua in cut]
+        return [known[ua] if ua in known else self._find(ua) for ua in cut]
 
     def _find(self, ua: str) -> Agent | None:
         numbers, _ = self._index.find(ua.encode("utf-8", "replace")[:MAX_UA])

@@ -73,8 +73,15 @@ class Marked(NamedTuple):
     uas: pl.Series
 
 
-def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> Marked:
-    """The marks of some rows."""
+class Numbered(NamedTuple):
+    """A number for each of some texts, and the different ones by their numbers."""
+
+    numbers: pl.Series
+    names: pl.Series
+
+
+def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS, uas: Numbered | None = None) -> Marked:
+    """The marks of some rows. ``uas``: their User-Agents, if somebody has numbered them."""
     timed = "spent" in rows.columns and (rows["spent"] > 0).any()
     rows = rows.select("time", "ip", "method", "target", "protocol", "status", "bytes", "referrer", "ua", *["spent"] * timed)
     query = pl.col("target").str.find("?", literal=True).fill_null(HIGH - 1)  # counts bytes
@@ -84,7 +91,7 @@ def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> Marked:
     rows = rows.with_columns(kinds.alias("kind"))
     slashes = pl.when(~_KIND.is_between(_OTHER, _IMAGE)).then(_PATH.str.count_matches("/", literal=True)).otherwise(0)
     code = pl.sum_horizontal(mark.holds.cast(pl.UInt32) * (1 << bit) for bit, mark in enumerate(MARKS))
-    numbers = {name: numbered(rows[name]) for name in ("ip", "ua")}
+    numbers = {"ip": numbered(rows["ip"]), "ua": uas or numbered(rows["ua"])}
     requests = rows.select(
         "time",
         pl.col("bytes").clip(0, MOST_BYTES),
@@ -96,7 +103,7 @@ def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> Marked:
         requests = requests.with_columns(rows["spent"].clip(lower_bound=0))
     if trapped is not None:
         requests = requests.with_columns(trapped.alias("trap"))
-    return Marked(requests, numbers["ip"][1], numbers["ua"][1])
+    return Marked(requests, numbers["ip"].names, numbers["ua"].names)
 
 
 def joined(parts: Sequence[Marked]) -> Marked:
@@ -116,20 +123,22 @@ def joined(parts: Sequence[Marked]) -> Marked:
     return Marked(requests, *found)
 
 
-def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A number for each value, and the values by their numbers, which are copies: a slice of a text holds the whole of it in memory."""
+def numbered(values: pl.Series) -> Numbered:
+    """Texts as numbers. The names are copies: a slice of a text holds the whole of it in memory."""
     # Categories of our own: those of the whole process would grow with every log.
     kind = pl.Categorical(pl.Categories.random())
     held = values.cast(kind)  # as long as it lives, so do the categories
     numbers = held.to_physical()
     size = 1 + cast(int, numbers.max()) if numbers.len() else 0
     names = pl.int_range(size, dtype=pl.UInt32, eager=True).to_frame("name").select(pl.col("name").cat.to(kind).cast(pl.String))
-    return numbers, names.to_series()
+    return Numbered(numbers, names.to_series())
 
 
 def _kinds(path: pl.Series) -> tuple[pl.Series, pl.Series | None]:
     """What a path is, by its end, of which there are few different ones; and which may be probes, None when none is."""
     numbers, last = numbered(path.str.tail(_END))
+    same, ends = numbered(last.str.strip_chars_start("0123456789"))  # most of the different ones are items' numbers
+    telling = ends.str.contains_any([".", *FEEDS]).arg_true()
     suffix = pl.col("end").str.to_lowercase().str.extract(r"\.([a-z0-9]+)$").fill_null("")
     short = [end for end in FEEDS if len(end) <= _END]
     kind = (
@@ -140,13 +149,12 @@ def _kinds(path: pl.Series) -> tuple[pl.Series, pl.Series | None]:
         .when(suffix.is_in(ASSETS)).then(_OTHER)
         .otherwise(_DOCUMENT)
     )  # fmt: skip
-    kinds = last.to_frame("end").select(kind.cast(pl.UInt8).alias("kind")).to_series().gather(numbers)
+    told = ends.gather(telling).to_frame("end").select_seq(kind.cast(pl.UInt8)).to_series()
+    kinds = pl.repeat(_DOCUMENT, ends.len(), dtype=pl.UInt8, eager=True).scatter(telling, told).gather(same.gather(numbers)).alias("kind")
     probing = last.is_in(_PROBING)
     may = probing.gather(numbers) if probing.any() else None
     if not (kinds == _XML).any():
         return kinds, may
     fed = pl.any_horizontal(pl.lit(path).str.ends_with(end) for end in FEEDS)
-    told = pl.select(
-        pl.when(pl.lit(kinds) != _XML).then(pl.lit(kinds)).when(fed).then(_FEED).otherwise(_DOCUMENT).cast(pl.UInt8)
-    ).to_series()
-    return told, may
+    found = pl.when(pl.lit(kinds) != _XML).then(pl.lit(kinds)).when(fed).then(_FEED).otherwise(_DOCUMENT)
+    return pl.select(found.cast(pl.UInt8)).to_series(), may

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 import polars as pl
 
 from .formats import Format
+from .marks import Numbered, numbered
 from .parsed import Reject
 from .shards import fold
 from .streams import KEPT
@@ -34,9 +35,12 @@ class Collector(Protocol):
 
 @runtime_checkable
 class Folding(Protocol):
-    """A collector that wants many chunks at once: what it needs of each, and the rollup of those that follow each other."""
+    """A collector that wants many chunks at once: what it needs of each, and the rollup of those that follow each other.
 
-    def mark(self, rows: pl.DataFrame, /) -> Any: ...
+    ``uas``: the User-Agents of the rows, which are numbered once for all collectors.
+    """
+
+    def mark(self, rows: pl.DataFrame, uas: Numbered, /) -> Any: ...
     def fold(self, parts: Sequence[Any], /) -> pl.DataFrame: ...
 
 
@@ -150,8 +154,9 @@ def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:
 
 def _parsed(chunk: bytes, format: Format, collectors: Sequence[Collector]) -> _Part:
     rows, rejects, _ = format.parse(chunk)
+    uas = numbered(rows["ua"])
     return _Part(
-        tuple(one.mark(rows) if isinstance(one, Folding) else one(rows) for one in collectors),
+        tuple(one.mark(rows, uas) if isinstance(one, Folding) else one(rows) for one in collectors),
         rows.height,
         rejects,
         len(chunk),

@@ -12,8 +12,8 @@ from typing import Final, cast
 
 import polars as pl
 
-from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge, renamed
-from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, joined, marked
+from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge, narrowed
+from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, Numbered, joined, marked
 from .traps import MOST_TOUCHED, NO_TRAPS, Traps
 
 __all__ = ["AGENTS", "ASSETS", "DAY", "HIGH", "PATHS", "SCHEMA", "SESSION", "STYLES", "WINDOWS", "Clients", "distinct", "merge", "rollup"]
@@ -37,9 +37,9 @@ class Clients:
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rollup(rows, self._traps)
 
-    def mark(self, rows: pl.DataFrame) -> Marked:
-        """One chunk."""
-        return marked(rows, self._traps)
+    def mark(self, rows: pl.DataFrame, uas: Numbered | None = None) -> Marked:
+        """One chunk, and its User-Agents' numbers."""
+        return marked(rows, self._traps, uas)
 
     def fold(self, parts: Sequence[Marked]) -> pl.DataFrame:
         """The rollup of chunks that follow each other."""
@@ -75,9 +75,10 @@ def _rolled(shard: Marked) -> pl.DataFrame:
     requests = shard.requests
     days = requests["time"] // DAY
     first, several = cast(int, days.min()), cast(int, days.max()) - cast(int, days.min()) + 1
-    client = requests["ip"].cast(pl.UInt64) * several + (days - first).cast(pl.UInt64)
+    ips, rank = _ranked(shard.ips)
+    client = (days - first).cast(pl.UInt64) * ips.len() + rank.gather(requests["ip"])
     numbers = None
-    if shard.ips.len() * several >= 1 << _CLIENT_BITS:  # a log of many days and addresses: number those that are there
+    if ips.len() * several >= 1 << _CLIENT_BITS:  # a log of many days and addresses: number those that are there
         numbers = client.unique().sort()
         client = numbers.search_sorted(client).cast(pl.UInt64)
     seconds = (requests["time"] - days * DAY).cast(pl.UInt64)
@@ -89,8 +90,8 @@ def _rolled(shard: Marked) -> pl.DataFrame:
     ends = pl.concat([starts.arg_true()[1:] - 1, pl.Series([requests.height - 1], dtype=pl.get_index_type())])
     owners = owner.gather(ends).cast(pl.UInt64)
     told = owners if numbers is None else numbers.gather(owners)
-    day = (told % several).cast(pl.Int32) + first
-    found = pl.DataFrame([day.alias("day"), shard.ips.gather(told // several).alias("ip")]).hstack(
+    day = (told // ips.len()).cast(pl.Int32) + first
+    found = pl.DataFrame([day.alias("day"), ips.gather(told % ips.len()).alias("ip")]).hstack(
         [
             *_agents(client, requests["ua"], shard.uas),
             *_counts(requests.select("code", "bytes")[(key % _FIELD).cast(pl.UInt32)], ends),
@@ -104,7 +105,13 @@ def _rolled(shard: Marked) -> pl.DataFrame:
     found = found.with_columns(
         pl.col("first") + midnight, pl.col("last") + midnight, (pl.col("requests") - pl.col("assets")).alias("documents")
     )
-    return renamed(found)
+    return narrowed(found)
+
+
+def _ranked(names: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Different names in the order of the alphabet, and the place in it of each: what is sorted by that is sorted by name."""
+    order = names.arg_sort()
+    return names.gather(order), order.arg_sort()
 
 
 def _sums(values: pl.Series, ends: pl.Series) -> pl.Series:
@@ -187,9 +194,8 @@ def _times(at: pl.Series, owner: pl.Series, starts: pl.Series, ends: pl.Series) 
 
 def _agents(client: pl.Series, ua: pl.Series, names: pl.Series) -> list[pl.Series]:
     """Each client's User-Agent of most requests, how many those are, and the sketch of all."""
-    order = names.arg_sort()
-    names = names.gather(order)
-    key = (client * _FIELD + order.arg_sort().gather(ua)).sort()
+    names, rank = _ranked(names)
+    key = (client * _FIELD + rank.gather(ua)).sort()
     first = key.ne_missing(key.shift(1)).arg_true().cast(pl.Int64)
     pair, count = key.gather(first), first.shift(-1, fill_value=key.len()) - first
     owner, name = (pair // _FIELD).set_sorted(), (pair % _FIELD).cast(pl.Int64)
