@@ -247,6 +247,17 @@ def test_a_request_in_doubt_is_asked_only_what_it_comes_to(process: Made) -> Non
     assert (found, guard.counters.errors) == ([None, None, "swarm", "swarm"], 0)
 
 
+def test_where_no_assets_are_seen_no_request_waits(process: Made) -> None:
+    """A proxy serves them, say: then nobody can be told apart, and the server could only say so."""
+    guard, store = process(SWARM)
+    for n in range(60):
+        guard.decide(view(f"/far/{n}", ua=BROWSER, ip=f"192.0.{n}.9"))
+    store.flush()
+    heard = listen(store)
+    assert [guard.decide(view(f"/far/y{n}", ua=BROWSER, ip=f"192.0.{n}.99")).rule for n in range(40)] == [None] * 40
+    assert heard == []
+
+
 def test_nobody_is_refused_on_hearsay(tmp_path: Path, process: Made) -> None:
     with serving(tmp_path / "shaky") as shaky:
         guard, store = process(SWARM, shaky.url)
@@ -356,6 +367,25 @@ def test_a_forked_process_tells_what_it_did_and_no_more(server: Server) -> None:
     command = [sys.executable, "-c", FORKS, server.url]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split() == ["0", "0", "93"], done.stderr
+
+
+def test_a_thread_outlives_what_it_runs_into(process: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("crawlguard.store.threads.AGAIN", 0.05)
+    guard, store = process(THREE, flushes=True)
+    hear, failed = store.mirror.hear, threading.Event()
+
+    def fails(asked: Sequence[op.Asked], answers: Sequence[op.Answer]) -> None:
+        store.mirror.hear = hear  # type: ignore[method-assign]
+        failed.set()
+        raise IndexError("an answer of another shape")
+
+    store.mirror.hear = fails  # type: ignore[method-assign]
+    assert ask(guard, 1) == [True]
+    assert failed.wait(30)
+    heard = listen(store)
+    assert ask(guard, 1) == [True]
+    until(lambda: heard)
+    assert "begins again" in caplog.text
 
 
 def test_before_the_common_seed_is_known_the_host_decides(tmp_path: Path, process: Made) -> None:

@@ -134,6 +134,26 @@ def test_a_killed_server_is_left_alone_and_found_again(
     assert (breaker.state, breaker.opened, breaker.closed) == (CLOSED, 1, 1)
 
 
+def test_a_logging_handler_that_raises_keeps_nobody_from_the_server(server: Server, watch: Callable[[str], Watcher]) -> None:
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.getMessage())
+
+    handler, log = Raises(), logging.getLogger("crawlguard")
+    log.addHandler(handler)
+    try:
+        watcher = watch(server.url)
+        settled(watcher)
+        server.kill()
+        until(lambda: not watcher())
+        server.start()
+        until(watcher)
+        watcher.held()
+    finally:
+        log.removeHandler(handler)
+    assert watcher.link.breaker.closed >= 1
+
+
 def test_a_paused_server_costs_a_few_calls_the_limit_and_then_nothing(
     server: Server, watch: Callable[[str], Watcher], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,12 +32,14 @@ from ..signals.swarm import CALM, Swarm
 from . import script as op
 from .batch_mirror import Mirror
 from .breaker import Unreachable
-from .links import LIMIT
 from .remote import PORTION, Evaluate, RemoteStore, _forget
 from .script import Answer, Asked, Script, swarm_of
 
 if TYPE_CHECKING:
     from . import RateStore
+
+PATIENCE = 0.5
+"""Seconds that a flush waits for each of its calls: no request waits for it, and in a busy process its thread gets its turn late."""
 
 
 class BatchStore(RemoteStore):
@@ -53,7 +55,7 @@ class BatchStore(RemoteStore):
         self._running, self._flushing = False, threading.Lock()
         super().__init__(url, local, site)
         self.patience = self.link.limit
-        self.link.limit = max(LIMIT, every)  # no request waits for a flush
+        self.link.limit = PATIENCE
 
     def _take(self, seed: bytes) -> None:
         super()._take(seed)
@@ -101,7 +103,7 @@ class BatchStore(RemoteStore):
         """What this process knows; None before it has heard of the common seed."""
         if not self._running:
             self._running = True
-            self._start("batch", self._keep_telling)
+            self.threads.start("batch", self._keep_telling)
         return self.mirror if self.joined else None
 
     # ---- what no request waits for

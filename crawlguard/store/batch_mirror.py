@@ -151,9 +151,9 @@ class Mirror(MemoryStore):
         return group._replace(left=until - now, resident=resident, seen=bare, known=False)  # type: ignore[return-value]
 
     def doubts(self, key: int, member: int, now: int, clients: int, times: int) -> bool:
-        """Whether a group is a swarm, and nothing has been heard of a member."""
+        """Whether a group is a swarm, and nothing has been heard of a member. Never where nobody is known to load assets: there nobody is struck."""
         found = self._swarmed.get(key)
-        if found is None or found[0] <= now or not _hot(found[1], clients, times):  # type: ignore[arg-type]
+        if found is None or found[0] <= now or not _suspect(found[1], clients, times):  # type: ignore[arg-type]
             return False
         return not self._residents.has(member) and not self._bare.has(_once(key, member, found[0]))
 
@@ -220,9 +220,9 @@ class Mirror(MemoryStore):
         self._swarmed.put(asked.key, until, group)
         if group.resident:
             self._residents.add(member)
-        elif asked.numbers[1] != ASSET and _hot(group, clients, times):
+        elif asked.numbers[1] != ASSET and _suspect(group, clients, times):
             self._bare.add(_once(asked.key, member, until))
-        if _hot(group, clients, times):
+        if _suspect(group, clients, times):
             self.suspects = max(self.suspects, until)
 
     def _now(self) -> int:
@@ -233,8 +233,8 @@ NEAR = 1_000_000
 """Microseconds within which two answers speak of one window: its end is told relative to the server's clock, and calls take their time."""
 
 
-def _hot(group: Swarm, clients: int, times: int) -> bool:
-    return hot(group.clients, group.documents, group.distinct, group.usual, clients, times)
+def _suspect(group: Swarm, clients: int, times: int) -> bool:
+    return group.settled >= EVIDENCE and hot(group.clients, group.documents, group.distinct, group.usual, clients, times)
 
 
 def _once(key: int, member: int, until: int) -> int:

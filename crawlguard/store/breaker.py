@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 CLOSED, OPEN, TRIAL = "closed", "open", "trial"
 
@@ -131,9 +132,13 @@ class Breaker:
         self._say(said)
 
     def _say(self, said: str) -> None:
-        """Log a transition, without the lock: the site's own handlers may take their time, and other requests do not wait for them."""
+        """Log a transition, without the lock: the site's own handlers may take their time, and other requests do not wait for them.
+
+        One that raises stops neither a request nor the thread that looks for the server.
+        """
         if said:
-            log.warning("%s: %s", self._name, said)
+            with suppress(Exception):
+                log.warning("%s: %s", self._name, said)
 
     def _open(self, error: Unreachable) -> str:
         now = self._clock()

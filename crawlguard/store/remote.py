@@ -29,6 +29,7 @@ from .links import open_link
 from .ops import Op
 from .script import CALLS, CHARGE, Answer, Asked, Script, conduct_of, sent, swarm_of
 from .shared import SharedStore
+from .threads import Threads
 
 if TYPE_CHECKING:
     from . import RateStore
@@ -68,14 +69,12 @@ class RemoteStore:
         spec = parse_url(url)
         self._site, self._parts = site, PARTS if isinstance(spec, LinkSpec) and spec.kind == "cluster" else 1
         self._later: deque[Asked] = deque()
-        self._threads: dict[tuple[str, int], threading.Thread] = {}
-        self._work: dict[str, Callable[[], None]] = {}
-        self._awake = True
         self._closed = threading.Event()
+        self.threads = Threads(self.link.name, self._closed)
         self._take(self._remembered())
         with suppress(Unreachable):  # the link says so
             self._join()
-        self.accompany("join", self._keep_joined)
+        self.threads.stand("join", self._keep_joined)
         _OPEN.add(self)
 
     def _take(self, seed: bytes) -> None:
@@ -107,29 +106,6 @@ class RemoteStore:
     def _sent(self, asked: Sequence[Asked]) -> list[Op]:
         return sent(self._site, self._parts, asked)
 
-    def accompany(self, name: str, work: Callable[[], None]) -> None:
-        """Have a thread of its own do ``work`` in this process, and in each forked one from its first request on.
-
-        Not from the fork on: gunicorn's gevent workers make threads and sockets cooperative only after it.
-        """
-        self._work[name] = work
-        self._start(name, work)
-
-    def _wake(self) -> None:
-        self._awake = True
-        for name, work in self._work.items():
-            self._start(name, work)
-
-    def forked(self) -> None:
-        """In a child: the parent's threads are not ours."""
-        self._awake = False
-
-    def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Have a daemon thread of this process do it, if none is at it. There is no lock that a fork could leave locked."""
-        thread = threading.Thread(target=work, name=f"crawlguard-{name}", daemon=True)
-        if self._threads.setdefault((name, os.getpid()), thread) is thread and not self._closed.is_set():
-            thread.start()
-
     # ---- whole requests
 
     def decide(self, view: RequestView, evaluate: Evaluate) -> Decision:
@@ -138,8 +114,8 @@ class RemoteStore:
         Waits for the link's limit at most, however many calls it takes: what has not been answered by then counts as calm.
         """
         self.asked += 1
-        if not self._awake:
-            self._wake()
+        if not self.threads.awake:
+            self.threads.wake()
         script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
@@ -156,8 +132,8 @@ class RemoteStore:
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """``decide`` for asynchronous callers."""
         self.asked += 1
-        if not self._awake:
-            self._wake()
+        if not self.threads.awake:
+            self.threads.wake()
         script, until = Script(self.mark), monotonic() + self.link.limit
         try:
             for _ in range(CALLS):
@@ -172,8 +148,8 @@ class RemoteStore:
         return self._done(script, view, self._run(script, view, evaluate))
 
     def _reachable(self) -> None:
-        if not self._awake:
-            self._wake()
+        if not self.threads.awake:
+            self.threads.wake()
         if not self.joined:
             raise Unreachable("the common seed is not known yet")
 
@@ -204,8 +180,7 @@ class RemoteStore:
             self.lost += 1
             return
         self._later.append(asked)
-        if ("flush", os.getpid()) not in self._threads:
-            self._start("flush", self._keep_flushing)
+        self.threads.start("flush", self._keep_flushing)
 
     def _keep_flushing(self) -> None:
         while not self._closed.wait(PAUSE):
@@ -285,6 +260,10 @@ class RemoteStore:
                 raise Unreachable("it has not answered all that was asked")
             found += answers
         return found
+
+    def forked(self) -> None:
+        """In a process that has just been forked: the parent's threads are not ours."""
+        self.threads.renew()
 
     def close(self) -> None:
         """Send what is left, and let go of the server and of the local store."""

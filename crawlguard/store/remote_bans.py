@@ -68,7 +68,7 @@ class RemoteBans:
         if store.joined:
             with suppress(Unreachable):
                 self.look()
-        store.accompany("bans", partial(self._keep, weakref.ref(self), store))
+        store.threads.stand("bans", partial(self._keep, weakref.ref(self), store))
 
     @property
     def seed(self) -> bytes:
