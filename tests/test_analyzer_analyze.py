@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -129,6 +134,89 @@ def test_what_is_kept_holds_no_address(tmp_path: Path, level: str) -> None:
         assert address not in said
     assert sum(part["requests"].sum() for part in parts) == 4
     assert kept["client"].n_unique() == (3 if level == "subnet" else 4)
+
+
+FULL = """
+import resource, sys
+from crawlguard.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))  # no file may have more bytes: as on a disk that is full
+sys.argv[0] = "crawlguard"
+main()
+"""
+
+
+@pytest.mark.parametrize("option", ["--state", "--clients", "--rollup"])
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path, option: str) -> None:
+    path = log(tmp_path / "access.log", line(1))
+    place = tmp_path / {"--state": "state", "--clients": "clients.parquet", "--rollup": "rollup.parquet"}[option]
+    call = [sys.executable, "-c", FULL, "analyze", str(path), option, str(place)]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"crawlguard: {place}.*: cannot be written \(.*\); free some space, or .*\n", done.stderr)
+    assert {one.name for one in tmp_path.rglob("*")} <= {"access.log", "state", "lock"}
+
+
+OTHER = """
+import os, sys
+from click.testing import CliRunner
+from crawlguard.cli import cli, main
+log, *sys.argv = sys.argv[1:]
+if os.geteuid() == 0:
+    CliRunner().invoke(cli, ["analyze", log])  # what is imported need not be open to everybody
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+main()
+"""
+
+
+def test_a_state_of_another_user_can_be_looked_at_and_not_changed() -> None:
+    with TemporaryDirectory() as directory:  # pytest's own are closed to others
+        home = Path(directory)
+        path, state = log(home / "access.log", line(1)), home / "state"
+        run(path, "--state", state, "--quiet")
+        for one in (home, state, *state.iterdir()):
+            one.chmod(0o555 if one.is_dir() else 0o444)
+        call, env = (
+            [sys.executable, "-c", OTHER, str(path), "crawlguard", "analyze", "--state", str(state)],
+            {**os.environ, "HOME": directory},
+        )
+        done = subprocess.run([*call, "--json"], capture_output=True, text=True, env=env, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["totals"]["rows"] == 1
+        home.chmod(0o755)
+        path.chmod(0o644)
+        log(path, line(2))
+        done = subprocess.run([*call, str(path)], capture_output=True, text=True, env=env, check=False)
+        assert (done.returncode, "mistake of ours" in done.stderr) == (1, False), done.stderr
+        assert "cannot be written (Permission denied" in done.stderr
+        assert "run as the user whose state it is" in done.stderr
+        state.chmod(0o755)
+        (state / "lock").chmod(0)
+        done = subprocess.run([*call, str(path)], capture_output=True, text=True, env=env, check=False)
+        assert f"{state / 'lock'}: cannot be opened (Permission denied); run as the user whose state it is" in done.stderr
+
+
+@pytest.mark.parametrize("level", ["subnet", "keyed"])
+def test_a_state_keeps_to_the_privacy_it_began_with(tmp_path: Path, level: str) -> None:
+    path, state = log(tmp_path / "access.log", line(1)), tmp_path / "state"
+    run(path, "--state", state, "--privacy", level, "--quiet")
+    log(path, line(2))
+    assert told(path, "--state", state)["totals"]["clients"] == 1  # as "report" and "propose" do, which know no --privacy for a state
+    assert not any("203.0.113.7" in pl.read_parquet(part)["ip"].to_list() for part in state.glob("part-*.parquet"))
+    run(path, "--state", tmp_path / "full", "--quiet")
+    log(path, line(3))
+    done = CliRunner().invoke(analyze, [str(path), "--state", str(tmp_path / "full"), "--privacy", level])
+    assert f"for --privacy {level} name another --state directory" in str(done.exception)
+    assert told("--state", tmp_path / "full", "--privacy", level)["totals"]["rows"] == 2  # only what is shown
+
+
+def test_who_looks_at_a_state_does_not_change_it(tmp_path: Path) -> None:
+    path, state = log(tmp_path / "access.log", line(1)), tmp_path / "state"
+    run(path, "--state", state, "--quiet")
+    before = {one.name: (one.read_bytes(), one.stat().st_mtime_ns) for one in state.iterdir()}
+    assert told("--state", state)["totals"]["rows"] == 1
+    assert {one.name: (one.read_bytes(), one.stat().st_mtime_ns) for one in state.iterdir()} == before
 
 
 def test_logs_and_formats_out_of_an_nginx_conf(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_two_runs_at_once_are_told(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_ended_before_the_lock_was_had_counts(tmp_path: Path) -> None:
+    late = State(tmp_path)
+    State(tmp_path).commit(shard(1), {"log": {"offset": 1}})
+    with late.locked():
+        assert late.positions == {"log": {"offset": 1}}
+        late.commit(shard(2), {"log": {"offset": 2}})
+    assert State(tmp_path).read().equals(merge([shard(1), shard(2)]))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

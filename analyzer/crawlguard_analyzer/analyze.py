@@ -76,7 +76,7 @@ def analyse(
     robots.txt, else the one that the policy serves; ``trap``: paths that only machines ask for (see ``traps.traps``); ``log_format``: a format's name or a server's own string; ``client_field``: the field
     that holds the client's address; ``nginx_conf``: formats, and logs if none are named, are taken from there; ``cluster``: the address of a
     dask scheduler; ``rollup``: a file for what was counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
-    become in the state, and in what is returned; ``rejects``: a file for the lines that are no requests.
+    become in the state (if it is a new one: all runs keep to what the first was told), and in what is returned; ``rejects``: a file for the lines that are no requests.
 
     Raises DataError and ConfigError for what cannot be used, PolicyError for a broken policy.
     """
@@ -100,9 +100,10 @@ def analyse(
             configured = log_formats(nginx_conf, client_field) if nginx_conf else ()
             logs = logs or [f"{escape(str(one.path))}*" for one in configured]  # the rotated ones too
             before = kept.positions if kept else None
+            level = _level(kept, privacy) if kept and logs else privacy
             found, positions = read(logs, collectors, form, before, configured=configured, rejects=rejects, quiet=quiet)
         if kept:
-            found = _remembered(kept, found, positions, collectors, privacy)
+            found = _remembered(kept, found, positions, collectors, level)
     counted, audited, acted = found.rollups
     if merged:
         counted = merge([counted, merge_states(merged)])
@@ -152,8 +153,17 @@ def _remembered(state: State, found: Counted, positions: dict[str, Any], collect
     unparsed.update(found.unparsed)
     formats.update(found.formats)
     rows = int(state.counts.get("rows", 0)) + found.rows
-    state.commit(fresh, positions, small, {"rows": rows, "unparsed": unparsed, "formats": formats})
+    if found.lines or positions != state.positions:  # who only looks at a state need not be allowed to write it
+        state.commit(fresh, positions, small, {"rows": rows, "unparsed": unparsed, "formats": formats, "privacy": privacy})
     return replace(found, rollups=(state.read(), *small.values()), rows=rows, unparsed=unparsed, formats=formats)
+
+
+def _level(state: State, privacy: str) -> str:
+    """What addresses become in a state: what they became in its first run, so that no later one keeps them otherwise. Raises DataError."""
+    first = str(state.counts.get("privacy", privacy))
+    if privacy not in ("full", first):
+        raise DataError(f"{state.directory}: keeps addresses as --privacy {first}; for --privacy {privacy} name another --state directory")
+    return first
 
 
 def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:

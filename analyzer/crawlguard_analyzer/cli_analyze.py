@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from crawlguard.errors import DataError
 from .analyze import analyse
 from .clients import CLIENTS_VERSION
 from .report.private import LEVELS
+from .whole import whole
 
 
 @click.command()
@@ -60,7 +60,12 @@ def analyze(
             raise DataError(f"{place}: its directory does not exist; make it, or name another file")
     analysis = analyse(logs, nginx_conf=nginx_conf, rollup=rollup, quiet=quiet or as_json, **options)
     if table:
-        _write(analysis.clients, table)
+        version = {"crawlguard.clients": str(CLIENTS_VERSION)}
+        whole(
+            Path(table),
+            lambda partial: analysis.clients.write_parquet(partial, metadata=version),
+            "free some space, or name another --clients file",
+        )
     if as_json:
         emit(analysis.to_dict())
     elif not quiet:
@@ -68,14 +73,3 @@ def analyze(
 
         then = f"--state {options['state']}" if options["state"] else " ".join(logs) or "LOG..."
         echo(analysis, then=f"crawlguard report {then}", brief=True)
-
-
-def _write(clients: Any, path: str) -> None:
-    partial = Path(f"{path}.{os.getpid()}")
-    try:
-        clients.write_parquet(partial, metadata={"crawlguard.clients": str(CLIENTS_VERSION)})
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); name another --clients file") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ from crawlguard.errors import DataError
 from .remote import is_remote
 from .rollup import SCHEMA, merge
 from .state import HASH_CHECK, MANIFEST, VERSION
+from .whole import whole
 
 SUFFIX = ".parquet"
 """How the name of a rollup file ends; what ends otherwise is a state directory."""
@@ -47,8 +49,16 @@ def write_rollup(rollup: pl.DataFrame, location: str, storage_options: Options |
     """One Parquet file (a path or a URL that ends with SUFFIX) that ``merge_states`` takes. Raises DataError."""
     if not location.endswith(SUFFIX):
         raise DataError(f"{location}: a rollup file's name ends with {SUFFIX}; name it so")
-    with _told(location, "see whether there is space and the credentials are in the environment"):
-        rollup.select(*SCHEMA).rechunk().write_parquet(location, compression="zstd", metadata=dict(MARK), storage_options=storage_options)
+    table = rollup.select(*SCHEMA).rechunk()
+    if is_remote(location):
+        with _told(location, "see whether there is space and the credentials are in the environment"):
+            table.write_parquet(location, compression="zstd", metadata=dict(MARK), storage_options=storage_options)
+    else:
+        whole(
+            Path(location),
+            lambda partial: table.write_parquet(partial, compression="zstd", metadata=dict(MARK)),
+            "free some space, or name another file",
+        )
 
 
 def _place(location: str) -> str:

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
 from crawlguard.errors import DataError
 
 from .rollup import SCHEMA, merge
+from .whole import whole
 
 try:
     import fcntl
@@ -44,6 +45,9 @@ class State:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{self.directory}: cannot be made ({error.strerror}); name another --state directory") from None
+        self._load()
+
+    def _load(self) -> None:
         found = self._manifest()
         self.positions: dict[str, Any] = found["positions"]
         self.parts: list[str] = found["parts"]
@@ -53,7 +57,11 @@ class State:
     @staticmethod
     def there(directory: str | os.PathLike[str]) -> bool:
         """Whether an earlier run has left a state in a directory."""
-        return (Path(directory) / MANIFEST).exists()
+        try:
+            (Path(directory) / MANIFEST).stat()
+        except OSError as error:
+            return isinstance(error, PermissionError)  # something is there
+        return True
 
     def _manifest(self) -> dict[str, Any]:
         path = self.directory / MANIFEST
@@ -72,13 +80,24 @@ class State:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs out. Raises DataError when one is at work."""
-        with open(self.directory / "lock", "a") as file:
+        with self._lock() as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     raise DataError(f"{self.directory}: another run is at work on this state; wait for it") from None
+            self._load()  # another run may have ended since
             yield
+
+    def _lock(self) -> BinaryIO:
+        path = self.directory / "lock"
+        try:
+            try:
+                return path.open("ab")
+            except PermissionError:
+                return path.open("rb")  # who may look at a state but not change it can lock it, too
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened ({error.strerror}); run as the user whose state it is") from None
 
     def read(self) -> pl.DataFrame:
         """All that is known, one row per client and day."""
@@ -140,13 +159,4 @@ class State:
         return named
 
     def _write(self, name: str, write: Any) -> None:
-        partial = self.directory / f".{name}.{os.getpid()}"
-        try:
-            write(partial)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.directory / name)
-        except OSError as error:
-            raise DataError(f"{self.directory / name}: cannot be written ({error.strerror or error}); free some space") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        whole(self.directory / name, write, "free some space, or run as the user whose state it is")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +11,7 @@ import polars as pl
 from crawlguard.errors import DataError
 
 from ..analysis import Analysis
+from ..whole import whole
 
 FORMULA = r"^[=+\-@\t\r\n]"
 """What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection)."""
@@ -72,13 +72,8 @@ def _write(analysis: Analysis, directory: str | os.PathLike[str], ending: str, w
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); name another place") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); name another place") from None
+    whole(path, write, "free some space, or name another place")
