@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from functools import cache, wraps
 from hashlib import blake2b
@@ -213,7 +213,8 @@ def _compiled(what: str, make: Callable[[], list[Any]]) -> list[Any]:
         partial.write_text(json.dumps(rows, separators=(",", ":")), "utf-8")
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the directory may be closed to us
+            partial.unlink(missing_ok=True)
     return rows
 
 
