@@ -8,8 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,39 @@ def test_a_state_that_is_not_its_keys_counts_as_fresh(path: Path) -> None:
     assert [worker.hit(KEY, NOW, window.interval, window.tolerance, 0) for _ in range(11)] == [0] * 10 + [window.interval]
     busy.close()
     worker.close()
+
+
+class Stalls:
+    """Words of a table in which the first write takes as long as ``meanwhile``: a page of a file on a disk that has to be made writable."""
+
+    def __init__(self, words: Any, meanwhile: Callable[[], object]) -> None:
+        self._words, self._meanwhile = words, meanwhile
+        self._first = True
+
+    def __getitem__(self, at: int) -> int:
+        return int(self._words[at])
+
+    def __setitem__(self, at: int, word: int) -> None:
+        if self._first:
+            self._first = False
+            self._meanwhile()
+        self._words[at] = word
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_others_count_while_a_new_key_is_written_counts(path: Path, full: bool) -> None:
+    one, two = SharedStore(path, SIZE), SharedStore(path, SIZE)
+    slots = range(8 if full else 0)
+    for n in slots:  # strangers in all slots of its neighbourhood
+        at = 2 * ((KEY >> 16 & one._slot_mask) + n)
+        one._words[at], one._words[at + 1] = KEY ^ (n + 1) << 40, (NOW + S) << 16 | KEY & 0x1FF
+    words = one._words
+    one._words = Stalls(words, lambda: [two.hit(KEY, NOW, S, 10 * S, 0) for _ in range(9)])  # type: ignore[assignment]
+    assert [one.hit(KEY, NOW, S, 10 * S, 0) for _ in range(3)] == [0, S, S]
+    assert two.hit(KEY, NOW, S, 10 * S, 0) == S
+    one._words = words
+    one.close()
+    two.close()
 
 
 # ---- files that are not ours, or not whole

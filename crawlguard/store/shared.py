@@ -12,6 +12,9 @@ here a moment ago.
 There is no compare-and-swap in plain Python, so a worker looks before and after it writes whether another one wrote in between.
 When it did, the key is marked as contended, and from then on, until it has been idle, whoever counts it takes a lock on its slot
 (of the operating system's, which lets go when a process dies): 1 us more, for those few keys alone.
+
+That holds in memory (/dev/shm). On a disk the system stops a writer while the page goes out, between that look and the write, and what others count
+in those milliseconds is lost: now and then a limit is admitted twice.
 """
 
 from __future__ import annotations
@@ -131,10 +134,14 @@ class SharedStore:
             if found < 0:
                 if there:
                     at = self._take(at, now)
-                words[at] = key
-                words[at + 1] = (now + interval) << 16 | self._writer | key & 0x1FF
-                return 0
-            at = found
+                before, new = words[at + 1], (now + interval) << 16 | self._writer | key & 0x1FF
+                words[at] = key  # on a disk the first write to a page takes milliseconds, in which others count the key
+                if words[at + 1] == before:
+                    words[at + 1] = new
+                    if words[at + 1] == new:
+                        return 0
+            else:
+                at = found
         at += 1
         state = words[at]
         if state & 0x4000:
