@@ -38,28 +38,30 @@ Facts = tuple[int, int, str]  # mask, asn, country
 class AddressTable:
     """From a packed address to (mask, ASN, country)."""
 
-    __slots__ = ("_asns", "_countries", "_facts", "_find", "_kept", "_made_of", "_masks", "_sets")
+    __slots__ = ("_asns", "_countries", "_facts", "_kept", "_made_of", "_masks", "_sets", "number", "ranges")
 
     def __init__(self, header: dict[str, Any], parts: dict[str, Sequence[int]], kept: object = None) -> None:
-        self._find = RangeTable(*(parts[n] for n in ("v4", "v4_ids", "v4_index", "v6_high", "v6_low", "v6_ids"))).lookup
+        self.ranges = RangeTable(*(parts[n] for n in ("v4", "v4_ids", "v4_index", "v6_high", "v6_low", "v6_ids")))
+        self.number = self.ranges.lookup
         self._masks: list[int] = [int(m, 16) for m in header["masks"]]
         self._sets, self._asns, self._countries = parts["masks"], parts["asns"], parts["countries"]
         self._kept = kept
         self._made_of = header, parts
         # The facts as they are handed out: the first (of an address in no range) and, without a database, all the others.
-        self._facts: list[Facts] = [self._fact(number) for number in range(min(READY, len(self._sets)))]
+        self._facts: list[Facts] = [self.fact(number) for number in range(min(READY, len(self._sets)))]
 
     def lookup(self, packed: bytes) -> Facts:
         """The mask of the address sets that hold the address, its ASN (0: unknown) and its country ("": unknown)."""
-        number = self._find(packed)
-        return self._facts[number] if number < READY else self._fact(number)
+        number = self.number(packed)
+        return self._facts[number] if number < READY else self.fact(number)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By content: another machine has no such file to map."""
         header, parts = self._made_of
         return AddressTable, (header, {name: array(kind, parts[name]) for name, kind in _PARTS + _FACTS})
 
-    def _fact(self, number: int) -> Facts:
+    def fact(self, number: int) -> Facts:
+        """What holds of all addresses whose ``number`` this is."""
         code = self._countries[number]
         return self._masks[self._sets[number]], self._asns[number], chr(code >> 8) + chr(code & 255) if code else ""
 

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 from crawlguard_analyzer.agents import KINDS, STALE, Registry, identity, subnets
 from crawlguard_analyzer.browsers import kinds
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crawlguard import identify, load_policy
+from crawlguard.client_ip import parse_ip
 from crawlguard.errors import DataError
+from crawlguard.ipdb import build_table
 from crawlguard.policy.model import Network
 from crawlguard.policy.nodes import Place
 
@@ -89,6 +91,28 @@ def test_what_a_database_does_not_know_is_nothing_else() -> None:
     found = Registry(load_policy(), {}, **databases).addresses(pl.Series("client", ["10.1.2.3", "8.8.8.8"]))
     assert found.select("asn", "country").rows() == [(None, None), (15169, "US")]
     assert [{kind for kind in KINDS if row[kind]} for row in found.iter_rows(named=True)] == [{"private"}, set()]
+
+
+OCTETS = st.sampled_from(
+    ("0", "1", "9", "10", "99", "100", "198", "199", "255", "256", "00", "01", "099", "+1", "-1", "1 ", "", "a", "\u0661")
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.lists(OCTETS, min_size=3, max_size=5).map(".".join), st.ip_addresses().map(str), st.text(max_size=9)), unique=True
+    )
+)
+@example(["198.51.100.0", "198.51.99.255", "198.51.100.127", "198.51.100.128", "0.0.0.0", "255.255.255.255", "1.2.3.4\n"])
+def test_whole_columns_of_addresses_are_looked_up_as_each_is(texts: list[str]) -> None:
+    by, found = registry(), registry().addresses(pl.Series("client", texts, dtype=pl.String))
+    table = build_table(by._sets, None, None)
+    masks = [table.lookup(packed)[0] if (packed := parse_ip(text)) else 0 for text in texts]
+    assert [{kind for kind in KINDS if row[kind]} for row in found.iter_rows(named=True)] == [
+        {kind for kind, said in zip(KINDS, by._says(mask)[0], strict=True) if said} for mask in masks
+    ]
+    assert found["subnet"].to_list() == [pl.select(subnets(pl.lit(text))).item() for text in texts]
 
 
 def test_a_database_that_is_none() -> None:

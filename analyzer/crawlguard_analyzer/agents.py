@@ -36,6 +36,9 @@ KINDS = tuple(_SHIFTS)
 company, an exit that many people share (or a CDN's: then the log holds its edges instead of visitors), not a public address at all."""
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_FOUR = rf"^{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}$"
+
 KEPT = 65_536
 """User-Agents whose agent is remembered from one chunk of a log to the next: at most 32 MB."""
 
@@ -62,6 +65,12 @@ class Registry:
     def _table(self) -> AddressTable:
         """Made when the first address is looked up, by one thread while others parse: it takes as long as some 20 MB of a log."""
         return build_table(self._sets, *self._databases)
+
+    @cached_property
+    def _ranges(self) -> tuple[pl.Series, pl.Series]:
+        """Where the table's ranges of IPv4 start, and the number that holds before the first of them and from each on."""
+        ranges = self._table.ranges
+        return pl.Series(list(ranges.v4), dtype=pl.UInt32), pl.Series([0, *ranges.v4_ids], dtype=pl.UInt32)
 
     def __getstate__(self) -> dict[str, object]:
         """With the table: who gets a copy makes none of its own."""
@@ -92,28 +101,39 @@ class Registry:
 
     def addresses(self, clients: pl.Series) -> pl.DataFrame:
         """For each client (different addresses): subnet, asn, country, a Boolean for each of KINDS, and ``of`` and ``around``, see ``identity``."""
-        packed = [parse_ip(text) for text in clients]
-        look, nothing = self._table.lookup, (0, 0, "")
-        facts = [look(p) if p else nothing for p in packed]
-        masks = [f[0] for f in facts]
-        number = {mask: i for i, mask in enumerate(dict.fromkeys(masks))}
-        named = dict.fromkeys(("of", "around"), pl.List(pl.String))
-        schema: dict[str, pl.DataType | type[pl.DataType]] = {"mask": pl.Int64, **dict.fromkeys(KINDS, pl.Boolean), **named}
-        each = pl.DataFrame({"mask": range(len(number)), **self._told(number)}, schema=schema)
+        # IPv4 as whole columns, all else one by one.
+        four = _four(clients)
+        others = four.is_null().arg_true()
+        numbers = self._numbers(clients, four, others)
+        nets = pl.select(pl.lit(clients).str.strip_chars_end("0123456789") + "0/24").to_series()
+        nets = nets.scatter(others, pl.select(subnets(pl.lit(clients.gather(others)))).to_series())
+        different = numbers.unique().to_list()
+        facts = [self._table.fact(number) if number is not None else (0, 0, "") for number in different]
+        each = pl.DataFrame(
+            {
+                "number": different,
+                "asn": [asn or None for _, asn, _ in facts],
+                "country": [country or None for _, _, country in facts],
+                **self._told(mask for mask, _, _ in facts),
+            },
+            schema={
+                "number": pl.UInt32, "asn": pl.Int64, "country": pl.String, **dict.fromkeys(KINDS, pl.Boolean),
+                "of": pl.List(pl.String), "around": pl.List(pl.String),
+            },
+        )  # fmt: skip
         return (
-            pl.DataFrame(
-                {
-                    "client": clients,
-                    "mask": [number[m] for m in masks],
-                    "asn": [f[1] or None for f in facts],
-                    "country": [f[2] or None for f in facts],
-                },
-                schema={"client": pl.String, "mask": pl.Int64, "asn": pl.Int64, "country": pl.String},
-            )
-            .join(each, on="mask", how="left", maintain_order="left")
-            .with_columns(subnets(pl.col("client")).alias("subnet"))
-            .drop("mask")
+            pl.DataFrame({"client": clients, "number": numbers})
+            .join(each, on="number", how="left", maintain_order="left", nulls_equal=True)
+            .with_columns(nets.alias("subnet"))
+            .drop("number")
         )
+
+    def _numbers(self, clients: pl.Series, four: pl.Series, others: pl.Series) -> pl.Series:
+        """The number in the table of each client's address, null for what is none."""
+        number, (starts, holding) = self._table.number, self._ranges
+        found = holding.gather(starts.search_sorted(four.fill_null(0), side="right"))
+        packed = [parse_ip(text) for text in clients.gather(others)]
+        return found.scatter(others, pl.Series([number(p) if p else None for p in packed], dtype=pl.UInt32))
 
     def _told(self, masks: Iterable[int]) -> dict[str, list[object]]:
         """What each mask of the table says."""
@@ -162,6 +182,13 @@ def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
         .when(false & ~outside).then(pl.lit("spoofed"))
         .otherwise(pl.lit("unverified"))
     )  # fmt: skip
+
+
+def _four(ips: pl.Series) -> pl.Series:
+    """IPv4 addresses as numbers (UInt32), null for what ``parse_ip`` does not take for one in dotted decimal."""
+    octets = ips.str.splitn(".", 4).struct.unnest().cast(pl.UInt32, strict=False)
+    value = pl.sum_horizontal(pl.col(f"field_{n}") * 256 ** (3 - n) for n in range(4))
+    return octets.select(pl.when(pl.lit(ips.str.contains(_FOUR))).then(value)).to_series()
 
 
 def subnets(ip: pl.Expr) -> pl.Expr:
