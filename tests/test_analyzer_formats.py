@@ -93,6 +93,21 @@ def test_a_format_is_told_by_the_first_lines(name: str, taken_for: str, rows: in
     assert parsed.lines == len(data.removesuffix(b"\n").split(b"\n"))
 
 
+@pytest.mark.parametrize("host", ["", "www.example.org "])
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_log_that_begins_with_what_is_no_request(host: str, good: int) -> None:
+    garbage = [r"\x16\x03\x01\x02\x00\x01", r"\x03\x00\x00/*\xE0\x00\x00", r"\x16\x03\x01\x00\xEE \x22 \""]
+    start = f"{host}192.0.2.7 - - [26/Nov/2026:00:00:07 +0000]"
+    lines = [f'{start} "{one}" 400 150 "-" "-"' for one in garbage * 4] + [f'{start} "GET / HTTP/1.1" 200 9 "-" "x"'] * good
+    data = "\n".join(lines).encode()
+    one = formats.detect(data)
+    assert one.name == ("nginx/Apache vhost_combined" if host else "nginx/Apache combined")
+    parsed = one.parse(data)
+    counted(parsed)
+    assert (parsed.rows.height, parsed.lines) == (good, 12 + good)
+    assert {reject.reason for reject in parsed.rejects} == {"tls", "binary"}
+
+
 @pytest.mark.parametrize("name", [name for name, _, _ in TOLD])
 @pytest.mark.parametrize("size", [200, 5000])
 def test_chunks_do_not_matter(name: str, size: int) -> None:

@@ -25,6 +25,8 @@ SHARE = 5
 _ADDRESS = rb"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+)"
 _HOSTED = re.compile(rb"[^ \"\[{]+ " + _ADDRESS + rb" ")
 _DIRECT = re.compile(_ADDRESS + rb" ")
+_GARBAGE = re.compile(rb'"\\x(?:[^"\\\n]|\\.)*"')
+"""Bytes that were no HTTP request, as servers write them in the place of one: on a quiet site a new log may begin with nothing else."""
 
 
 def named(name: str, client: str = "", sample: bytes = b"") -> Format:
@@ -43,7 +45,7 @@ def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
     sample = sample[: sample.rfind(b"\n") + 1] or sample
     if (wrap := wrap_of(sample)) and (inner := _best(bare(sample, wrap), client)):
         return Wrapped(inner, wrap)
-    found = _best(sample, client)
+    found = _best(sample, client) or _best(_GARBAGE.sub(b'"GET / HTTP/1.0"', sample), client)
     if found is None:
         first = next((line for line in sample.split(b"\n") if line.strip()), b"")
         if not first:
