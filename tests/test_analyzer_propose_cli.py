@@ -80,6 +80,7 @@ def test_applying_asks_writes_and_is_then_content(here: Path) -> None:
     assert again.exit_code == 0
     assert "Nothing to propose." in again.output
     assert "crawlguard-proposed.yaml holds" in again.output
+    assert "crawlguard.yaml and crawlguard-proposed.yaml leave alone" in again.output
     quiet = run("--clients", "clients.parquet", "--quiet", "--apply", "crawlguard-proposed.yaml", "--yes")
     assert (quiet.exit_code, quiet.output) == (0, "")
 

@@ -14,7 +14,7 @@ import pytest
 from crawlguard_analyzer.analysis import Analysis
 from crawlguard_analyzer.features import NOTHING_USUAL, features
 from crawlguard_analyzer.report import words
-from crawlguard_analyzer.report.exports import FORMULA, tables, to_csv, to_parquet, write_text
+from crawlguard_analyzer.report.exports import CONTROLS, FORMULA, tables, to_csv, to_parquet, write_text
 from crawlguard_analyzer.report.mail import WIDTH, mail, subject, week_end
 from crawlguard_analyzer.report.private import LEVELS, private
 from crawlguard_analyzer.report.terminal import ASCII_BLOCKS, BLOCKS, show
@@ -98,6 +98,19 @@ def test_the_terminal_report_fits(month: Analysis, width: int) -> None:
     assert "4 is in force" in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("spent", [0, 8 * 10**12])
+def test_no_number_is_cut(width: int, spent: int) -> None:
+    one = analysis(kinds=(KINDS[0],))  # a bar of full length
+    clients = one.clients.with_columns(pl.col("requests") * 10_000, spent=pl.lit(spent // one.clients.height))
+    one = replace(one, clients=clients, totals=replace(one.totals, spent=spent))
+    load = next(line for line in click.unstyle(show(one, width=width)).split("\n") if line.startswith("  people  "))
+    assert "..." not in load
+    assert load.split()[-1] in (("h",) if spent else ("MB", "GB", "TB"))
+    assert len(load) <= width
+    assert load.count(BLOCKS[-1]) >= 4
+
+
 def test_the_sparkline_rises_where_requests_rise() -> None:
     few = analysis(kinds=(KINDS[0],), days=9)
     days = few.days.with_columns(pl.Series("requests", [1, 2, 3, 4, 5, 6, 7, 8, 8]))
@@ -159,6 +172,11 @@ def test_the_mail_compares_whole_weeks(month: Analysis) -> None:
     assert "2026-10-21 to 2026-10-27" in text
 
 
+def test_one_request_is_one(month: Analysis) -> None:
+    days = month.days.head(1).with_columns(pl.lit(1).alias("requests"))
+    assert subject(replace(month, days=days)).startswith("crawlguard: 1 request in the week")
+
+
 def test_a_day_that_is_not_over_is_not_in_the_week(month: Analysis) -> None:
     morning = replace(month.totals, last=(FIRST_DAY + DAYS - 1) * 86_400 + 6 * 3600)
     assert week_end(month) == date(2026, 10, 27)
@@ -203,7 +221,17 @@ def test_no_text_begins_a_formula_in_csv(text: str) -> None:
 
     cell = _flat(pl.DataFrame({"a": [text], "b": [[text, text]]}))
     assert not any(value[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"} for value in cell.row(0) if value)
-    assert cell["a"][0] in (text, f"'{text}")
+    written = "".join(CONTROLS.get(c, c) for c in text)
+    assert cell["a"][0] in (written, f"'{written}")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_csv_file_can_be_shown_on_a_terminal(text: str, tmp_path: Path) -> None:
+    found = hostile(text)
+    for path in to_csv(found, tmp_path):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        assert not any(c in CONTROLS for line in lines for c in line)
+        assert len(lines) == tables(found)[path.stem].height + 2
 
 
 def test_parquet_holds_the_tables_as_they_are(month: Analysis, tmp_path: Path) -> None:

@@ -131,4 +131,4 @@ def _people(path: str | None) -> pl.DataFrame | None:
     try:
         return pl.read_parquet(path, columns=["client", "class"])
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: not a clients table ({error}); make one with crawlguard analyze LOG... --clients {path}") from None
+        raise DataError(f"{path}: not a clients table ({error}); make one with crawlguard analyze LOG... --clients FILE") from None

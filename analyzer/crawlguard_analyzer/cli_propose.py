@@ -137,7 +137,7 @@ def _analysed(logs: Sequence[str], **options: Any) -> pl.DataFrame:
 
 
 def _table(path: str) -> pl.DataFrame:
-    cure = f"make one with crawlguard analyze LOG... --clients {path}"
+    cure = "make one with crawlguard analyze LOG... --clients FILE"
     try:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -191,7 +191,7 @@ def _apply_quietly(made: Change | None) -> dict[str, Any]:
 
 
 def _print(found: Proposals, before: Reviewed | None, expired: list[str], rules: bool) -> None:
-    click.echo(show(found, rules=rules))
+    click.echo(show(found, rules=rules, beside=before.path.name if before and before.rules else ""))
     if before is not None and before.rules:
         old = f", of which {count(len(expired), 'has expired', 'have expired')}: {', '.join(expired)} (see --prune)" if expired else ""
         click.echo(f"\n{plain(str(before.path))} holds {count(len(before.rules), 'rule')}{old}.")

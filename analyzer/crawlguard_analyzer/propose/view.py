@@ -12,9 +12,9 @@ from .proposal import Proposal, Proposals, day
 COLOURS = {"high": "green", "medium": "yellow", "low": "red"}
 
 
-def show(found: Proposals, *, rules: bool = True) -> str:
-    """The whole of it as text. ``rules``: with the YAML of each."""
-    parts = [_head(found)]
+def show(found: Proposals, *, rules: bool = True, beside: str = "") -> str:
+    """The whole of it as text. ``rules``: with the YAML of each. ``beside``: a file of earlier proposals that counted, too."""
+    parts = [_head(found, beside)]
     if found.proposals:
         untimed = _untimed(found)
         rows = [_row(one, untimed) for one in found.proposals]
@@ -27,9 +27,10 @@ def show(found: Proposals, *, rules: bool = True) -> str:
     return "\n".join(parts)
 
 
-def _head(found: Proposals) -> str:
+def _head(found: Proposals, beside: str) -> str:
     span = f"{day(found.first)} to {day(found.last)}" if found.requests else "an empty log"
-    load = f"{found.load:,} of {count(found.requests, 'request')} ({span}) are those of machines that {plain(found.policy)} leaves alone"
+    alone = f"{plain(found.policy)} and {plain(beside)} leave alone" if beside else f"{plain(found.policy)} leaves alone"
+    load = f"{found.load:,} of {count(found.requests, 'request')} ({span}) are those of machines that {alone}"
     if not found.proposals:
         return f"{load}.\n{click.style('Nothing to propose.', bold=True)}"
     share = found.covered / max(1, found.load)

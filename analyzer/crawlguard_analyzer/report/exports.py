@@ -16,6 +16,9 @@ from ..whole import whole
 FORMULA = r"^[=+\-@\t\r\n]"
 """What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection)."""
 
+CONTROLS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+"""What a terminal obeys, and what ends a line, as it is written instead."""
+
 
 def tables(analysis: Analysis) -> dict[str, pl.DataFrame]:
     """All tables by their names, that of all clients too; ``unparsed`` has the lines that could not be read, by reason."""
@@ -39,7 +42,8 @@ def tables(analysis: Analysis) -> dict[str, pl.DataFrame]:
 
 
 def to_csv(analysis: Analysis, directory: str | os.PathLike[str]) -> list[Path]:
-    """One CSV file for each table. Texts that a spreadsheet would calculate get an apostrophe before them; lists become one text.
+    """One CSV file for each table, one line a row. Texts that a spreadsheet would calculate get an apostrophe before them; control
+    characters are written as escapes; lists become one text.
 
     Raises DataError when the directory or a file cannot be written.
     """
@@ -58,7 +62,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def _flat(table: pl.DataFrame) -> pl.DataFrame:
     joined = table.with_columns(pl.col(pl.List).cast(pl.List(pl.String)).list.join("; ", ignore_nulls=True))
-    text = pl.col(pl.String)
+    text = pl.col(pl.String).str.replace_many(CONTROLS)
     return joined.with_columns(pl.when(text.str.contains(FORMULA)).then(pl.lit("'") + text).otherwise(text).name.keep())
 
 

@@ -34,7 +34,7 @@ def subject(analysis: Analysis) -> str:
         return "crawlguard: no requests"
     counts = _by_class(analysis, last)
     whole, hidden = sum(counts.values()), sum(counts.get(name, 0) for name in UNDECLARED)
-    return f"crawlguard: {whole:,} requests in the week to {last}, {percent(hidden, whole)} by hidden machines"
+    return f"crawlguard: {count(whole, 'request')} in the week to {last}, {percent(hidden, whole)} by hidden machines"
 
 
 def week_end(analysis: Analysis) -> date | None:

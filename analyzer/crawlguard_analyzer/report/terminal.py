@@ -96,12 +96,15 @@ class _View:
                 Cell(NAMES.get(row["class"], row["class"]), _COLOURS.get(row["class"])),
                 Cell(f"{row['clients']:,}"), Cell(percent(row["clients"], clients)),
                 Cell(f"{row['requests']:,}"), Cell(percent(row["requests"], self.requests)),
-                Cell(self._bar(row["requests"], self.requests, BAR // 2 if spent else BAR), _COLOURS.get(row["class"])),
+                Cell(""),
                 Cell(size(row["bytes"])), *[Cell(duration(row["spent"]))] * bool(spent),
             ]
             for row in table.iter_rows(named=True)
         ]  # fmt: skip
         head = ("", "clients", "", "requests", "", "", "sent", *["server"] * bool(spent))
+        most = min(BAR, self.width - sum(width + 2 for width in _widths(head, rows)))
+        for row, one in zip(rows, table.iter_rows(named=True), strict=True):
+            row[5] = Cell(self._bar(one["requests"], self.requests, most), _COLOURS.get(one["class"]))
         yield from self._table("Who takes the load", head, rows, right=(1, 2, 3, 4, 6, 7))
 
     def days(self) -> Iterator[str]:
@@ -232,7 +235,7 @@ class _View:
     def _table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[int]) -> Iterator[str]:
         """Aligned columns; the last one is cut at the width."""
         yield click.style(title, bold=True)
-        widths = [max(len(head[i]), *(len(row[i].text) for row in rows)) for i in range(len(head))]
+        widths = _widths(head, rows)
         for cells in ([Cell(text, "bright_black") for text in head] if any(head) else None, *rows):
             if cells is None:
                 continue
@@ -271,3 +274,7 @@ def wrapped(text: str, width: int, indent: str = "  ") -> Iterator[str]:
         line += word if line == indent else f" {word}"
     if line.strip():
         yield line
+
+
+def _widths(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:
+    return [max(len(head[i]), *(len(row[i].text) for row in rows)) for i in range(len(head))]

@@ -57,7 +57,7 @@ REASONS = {
     "sleepless": "seen at {:.0f} hours of the clock",
     "regular": "{:.0%} as even as a clock",
     "failing": "{:.0%} of its requests answered 4xx",
-    "trapped": "asked {:,.0f} times for what only scanners ask for, or robots.txt forbids everybody",
+    "trapped": "asked {:,.0f}x for what only scanners ask for, or robots.txt forbids everybody",
     "heads": "{:.0%} HEAD requests",
     "nameless": "no User-Agent",
     "strange": "a User-Agent that is no browser's",
