@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -386,6 +387,46 @@ def test_a_thread_outlives_what_it_runs_into(process: Made, monkeypatch: pytest.
     assert ask(guard, 1) == [True]
     until(lambda: heard)
     assert "begins again" in caplog.text
+
+
+LAST_HITS = """
+import sys
+from crawlguard import Guard
+from crawlguard.policy.model import Store
+from tests.policy_corpus import view
+from tests.test_store_remote import THREE, policy_of
+guard = Guard(policy_of(THREE), store=Store("memory", url=sys.argv[1], site=sys.argv[2], batch=1_000_000))
+guard.store.link.limit = 5
+assert guard.store.joined
+sys.exit([guard.decide(view(ua="x")).allowed for _ in range(3)] != [True] * 3)
+"""
+
+
+def test_a_process_that_ends_tells_what_it_did(server: Server, process: Made) -> None:
+    site = "test_a_process_that_ends_tells_what_it_did"
+    command = [sys.executable, "-c", LAST_HITS, server.url, site]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    guard, store = process(THREE)
+    assert store.site == site
+    assert guard.decide(view(ua="x")).allowed
+    store.flush()
+    assert not guard.decide(view(ua="x")).allowed
+
+
+def test_a_process_that_ends_does_not_wait_for_a_server_that_hangs(tmp_path: Path, process: Made, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(tmp_path / "hangs") as server:
+        guard, store = process(FIVE, server.url)
+        for one in traffic(5, 3000):
+            guard.decide(one)
+        server.pause()
+        began = time.monotonic()
+        store.flush(began + 0.3)
+        took = time.monotonic() - began
+        server.resume()
+    assert took < 2
+    assert store.lost > 1000
+    assert caplog.text == ""
 
 
 def test_before_the_common_seed_is_known_the_host_decides(tmp_path: Path, process: Made) -> None:

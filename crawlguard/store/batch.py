@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -118,10 +119,12 @@ class BatchStore(RemoteStore):
                 continue
             self.flush()
 
-    def flush(self) -> None:
-        """Tell the server what has been gathered, and hear what it knows; what cannot be told is lost, and counted."""
-        super().flush()
-        with self._flushing:
+    def flush(self, until: float = inf) -> None:
+        """Tell the server what has been gathered, by ``until`` (``monotonic``), and hear what it knows; what cannot be told is lost, and counted."""
+        super().flush(until)
+        if not self._flushing.acquire(timeout=-1 if until == inf else max(0.0, until - monotonic())):
+            return
+        try:
             mirror = self.mirror
             asked = mirror.take()
             self.lost += mirror.lost
@@ -129,11 +132,13 @@ class BatchStore(RemoteStore):
             for start in range(0, len(asked), PORTION):
                 portion = asked[start : start + PORTION]
                 try:
-                    answers = self.link.run(self._sent([_calm(one) for one in portion]))
+                    answers = self._in_time([_calm(one) for one in portion], until)
                 except Unreachable:
                     self.lost += len(portion)
                 else:
                     mirror.hear(portion, answers)
+        finally:
+            self._flushing.release()
 
     def forget(self, key: int) -> None:
         """See RateStore."""

@@ -7,6 +7,7 @@ live, and ``maxmemory`` with an eviction policy (volatile-ttl) bounds it whoever
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,8 @@ HELD = 8192
 """Operations that are gathered at most; more than that are lost, and counted."""
 PARTS = 256
 """Hash tags over which a site's keys are spread in a cluster."""
+LAST = 1.0
+"""Seconds for which a process that ends tells the servers what they have not heard of yet."""
 PORTION = 256
 """Operations that are sent in one call."""
 
@@ -186,14 +190,19 @@ class RemoteStore:
         while not self._closed.wait(PAUSE):
             self.flush()
 
-    def flush(self) -> None:
-        """Send what has been gathered; what cannot be sent is lost, and counted."""
+    def flush(self, until: float = inf) -> None:
+        """Send what has been gathered, by ``until`` (``monotonic``); what cannot be sent is lost, and counted."""
         while self._later:
             portion = [self._later.popleft() for _ in range(min(PORTION, len(self._later)))]
             try:
-                self.link.run(self._sent(portion))
+                self._in_time(portion, until)
             except Unreachable:
                 self.lost += len(portion)
+
+    def _in_time(self, asked: Sequence[Asked], until: float) -> list[list[int]]:
+        if monotonic() >= until:
+            raise Unreachable("there is no time left")  # which is not the server's fault
+        return self.link.run(self._sent(asked), until)
 
     # ---- one at a time: explain, and a second opinion
 
@@ -296,6 +305,14 @@ _OPEN: weakref.WeakSet[RemoteStore] = weakref.WeakSet()
 def _after_fork() -> None:
     for store in list(_OPEN):
         store.forked()
+
+
+@atexit.register
+def _tell_the_rest() -> None:
+    until = monotonic() + LAST
+    for store in list(_OPEN):
+        if not store._closed.is_set():
+            store.flush(until)
 
 
 if hasattr(os, "register_at_fork"):
