@@ -229,6 +229,25 @@ def test_a_password_that_changes_is_told_and_asked_for_rarely(
     assert "secret" not in caplog.text + repr(watcher.link) + repr(vars(watcher.link)) + watcher.link.name
 
 
+@pytest.mark.parametrize(
+    ("url", "what", "cure"),
+    [
+        ("valkey://{}/99", "it has no such database", "after the host: /0"),
+        ("valkey+cluster://{}", "it is no Cluster", "begin the store's URL with valkey://"),
+        ("valkey+sentinel://{}/main", "it is no Sentinel", "name the Sentinels' port (26379)"),
+    ],
+)
+def test_a_url_that_takes_the_server_for_another_is_told_with_its_cure(
+    server: Server, watch: Callable[[str], Watcher], caplog: pytest.LogCaptureFixture, url: str, what: str, cure: str
+) -> None:
+    watcher = watch(url.format(server.tcp.partition("://")[2].partition("/")[0]))
+    until(lambda: said(caplog))
+    assert not watcher()
+    (told,) = said(caplog)
+    assert what in told
+    assert cure in told
+
+
 def test_a_user_without_permission_is_told(server: Server, watch: Callable[[str], Watcher], caplog: pytest.LogCaptureFixture) -> None:
     server.cli("acl", "setuser", "meek", "on", ">open-secret", "~*", "+get")
     watcher = watch(server.url.replace("unix://", "unix://meek:open-secret@"))

@@ -184,6 +184,17 @@ _KNOWN: tuple[tuple[type[Exception], str, str], ...] = (
 )
 _CODES = (("NOAUTH", "WRONGPASS"), ("NOPERM",), ("OOM",), ("READONLY",), ("LOADING",), ("CLUSTERDOWN",))
 """How a server begins such an answer, in the rows' order."""
+_MISTAKEN = (
+    ("DB index is out of range", "it has no such database", "write one that it has after the host: /0"),
+    (
+        "SELECT is not allowed in cluster mode",
+        "it is a Cluster, which has but one database",
+        "begin the store's URL with valkey+cluster://",
+    ),
+    ("cluster support disabled", "it is no Cluster", "begin the store's URL with valkey://"),
+    ("unknown command 'SENTINEL'", "it is no Sentinel", "name the Sentinels' port (26379), or begin the store's URL with valkey://"),
+)
+"""What a server says that is another than the URL takes it for, what that means, and the cure."""
 
 
 def unreachable(error: BaseException, handshake: bool = False) -> Unreachable:
@@ -200,6 +211,9 @@ def unreachable(error: BaseException, handshake: bool = False) -> Unreachable:
         if isinstance(error, kind):
             return Unreachable(what, cure=cure)
     text = str(error)
+    for said, what, cure in _MISTAKEN:
+        if said in text:
+            return Unreachable(what, cure=cure)
     for row, codes in enumerate(_CODES):
         if any(code in text for code in codes):  # inside of a script's own error
             return Unreachable(_KNOWN[row][1], cure=_KNOWN[row][2])
