@@ -136,6 +136,12 @@ def test_without_a_policy_of_its_own_none_is_named(host: Host) -> None:
     assert not any("--policy" in call for call in calls)
 
 
+def test_an_empty_setting_is_the_usual_one(host: Host) -> None:
+    _, _, calls = host.run(CRAWLGUARD_LOGS="")
+    assert calls[0].endswith(" /var/log/nginx/access.log*")
+    assert calls[-1].endswith(" /var/log/nginx/access.log*")
+
+
 @pytest.mark.parametrize("arguments", [("--weekly",), ("--mail", "more"), ("",)])
 def test_called_wrongly_it_says_how(host: Host, arguments: tuple[str, ...]) -> None:
     code, told, calls = host.run(*arguments)
