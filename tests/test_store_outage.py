@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from crawlguard.errors import ConfigError
+from crawlguard.policy.urls import LinkSpec, parse_url
 from crawlguard.store.breaker import CLOSED, LATE, OPEN
 from crawlguard.store.links import LIMIT, Link, open_link
 from crawlguard.store.ops import Op
+from crawlguard.store.wire import Wire
 
 from .in_time import Stopwatch, assert_in_time, young_heap
 from .valkey_server import Proxy, Server, serving, until
@@ -340,6 +342,22 @@ def test_idle_connections_that_the_server_closed_are_not_used(server: Server, wa
     server.cli("client", "kill", "type", "normal")
     until(watcher)
     assert watcher.strangers == 0
+
+
+@pytest.mark.parametrize("poll", [True, False], ids=["poll", "as on Windows"])
+def test_a_connection_that_has_lain_idle_is_looked_at(server: Server, monkeypatch: pytest.MonkeyPatch, poll: bool) -> None:
+    monkeypatch.setattr("crawlguard.store.wire.IDLE", 0.0)
+    if not poll:
+        monkeypatch.delattr("select.poll")
+    spec = parse_url(server.url)
+    assert isinstance(spec, LinkSpec)
+    wire = Wire(spec, spec.nodes[0])
+    assert wire.alive()
+    assert wire.ask("PING") == b"PONG"
+    assert wire.alive()
+    server.cli("client", "kill", "type", "normal")
+    until(lambda: not wire.alive())
+    wire.close()
 
 
 def test_threads_share_a_bounded_number_of_connections(server: Server) -> None:

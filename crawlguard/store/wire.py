@@ -119,6 +119,8 @@ class Wire:
         """Whether a connection that has lain idle still stands: it has nothing to say, not even that it is closed."""
         if monotonic() - self.used < IDLE:
             return True
+        if not hasattr(select, "poll"):  # Windows
+            return not select.select([self._socket.sock], [], [], 0)[0]
         poll = select.poll()
         poll.register(self._socket.sock, select.POLLIN)
         return not poll.poll(0)
