@@ -180,7 +180,7 @@ def test_the_page_is_well_formed_and_holds_every_section(month: str) -> None:
         "540,152",
         "GPTBot",
         "obeys",
-        "disobeys (4 disallowed)",
+        "disobeys 4x",
         "16% under a false name",
         "43.130.0.0/16",
         "calls itself Googlebot",

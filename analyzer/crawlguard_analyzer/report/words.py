@@ -237,7 +237,7 @@ def obedience(row: Mapping[str, Any]) -> str:
     if fetched is None:
         return "-"
     if row["obeys"] == "no":
-        return f"disobeys ({disallowed:,} disallowed)"
+        return f"disobeys {disallowed:,}x"
     if row["obeys"] == "yes":
         return "obeys"
     if fetched:
