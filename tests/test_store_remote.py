@@ -23,12 +23,13 @@ from crawlguard.policy.model import Policy, Store
 from crawlguard.request import RequestView
 from crawlguard.signals.conduct import ASSET, DOCUMENT
 from crawlguard.store import MemoryStore
+from crawlguard.store import script as op
 from crawlguard.store.memory_swarm import MemorySwarm
 from crawlguard.store.remote import RemoteStore
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiDoor
 
 from .policy_corpus import view
-from .remote import PATIENCE
+from .remote import PATIENCE, Clocked
 from .test_asgi import run as run_asgi
 from .test_asgi import scope_of
 from .test_wsgi import environ_of
@@ -99,6 +100,28 @@ def calls(server: Server) -> int:
 
 def told(decision: Decision) -> tuple[str, str | None]:
     return str(decision.action), decision.rule
+
+
+@pytest.mark.parametrize("back", [3600, 30 * 86_400])
+def test_a_server_whose_clock_is_set_back_keeps_nobody_out(server: Server, back: int) -> None:
+    store = Clocked(server.url, MemoryStore(), f"back{back}")
+    store.link.limit = PATIENCE
+    second, now = 1_000_000, 10**15
+    hit, gathered = op.hit(1, second, 3 * second, 0), op.add(2, 3 * second, 3 * second, 0, False)
+    charge = op.Asked(op.CHARGE, 3, (4 * second, 6 * second))
+    owes = op.peek(3, 3 * second, 6 * second, 0)
+    assert [store.ask(hit, now)[0] for _ in range(4)] == [0, 0, 0, second]
+    assert store.ask(gathered, now)[0] == 3 * second
+    store.ask(charge, now)
+    assert store.ask(owes, now)[0] == second
+    then = now - back * second
+    if back > 3600:  # less may still be what a thousand processes admitted
+        assert store.ask(gathered, then)[0] == 3 * second
+    assert [store.ask(hit, then)[0] for _ in range(4)] == [0, 0, 0, second]
+    assert store.ask(owes, then)[0] == 0
+    store.ask(charge, then)
+    assert store.ask(owes, then)[0] == second
+    store.close()
 
 
 def test_a_request_through_five_signatures_is_one_call(server: Server, guard_on: Callable[..., Guard]) -> None:

@@ -13,6 +13,7 @@
 --                                                       answers by how much the key is ahead of now, or less than 0 for how long it is held
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
+local CROWD = 1024 -- processes that may each have admitted a whole burst before they heard of each other: no word is further ahead than theirs
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -33,6 +34,8 @@ local function word(counts, name, interval, tolerance, hold)
   if tat < 0 then
     if now < -tat and -tat <= now + hold then return -tat - now end
     tat = now
+  elseif tat > now + tolerance + AHEAD then -- the server's clock has been set back
+    tat = now
   end
   local due = math.max(now, tat) + interval
   local wait = due - now - tolerance
@@ -52,6 +55,8 @@ local function add(name, cost, tolerance, hold, struck)
   if tat < 0 then
     if now < -tat and -tat <= now + hold then return tat + now end
     tat = now
+  elseif tat > now + CROWD * tolerance + AHEAD then
+    tat = now
   end
   local due = math.max(now, tat) + cost
   if hold > 0 and (struck or due - now > tolerance) then
@@ -69,6 +74,7 @@ end
 
 local function charge(name, cost, most)
   local tat = math.max(now, tonumber(redis.call('GET', name) or 0))
+  if tat > now + most + AHEAD then tat = now end
   local due = math.max(tat, math.min(tat + cost, now + most))
   keep(name, whole(due), due - now)
 end
