@@ -228,6 +228,25 @@ def test_an_empty_log_has_nothing_to_say(log: Path, named: Path, tmp_path: Path)
     assert json.loads(beside.stdout)["actions"] == {"block": 2}
 
 
+def test_a_directory_may_hold_other_things_than_logs(log: Path, named: Path) -> None:
+    (log.parent / "notes.txt").write_text("no log at all\n")
+    named.rename(log.parent.parent / "policy.yaml")
+    done = CliRunner().invoke(command, [str(log.parent.parent / "policy.yaml"), str(log.parent), "--json"])
+    assert json.loads(done.stdout)["actions"] == {"block": 2}
+    assert "notes.txt: left out" in json.loads(done.stdout)["problems"][0]
+    with pytest.raises(DataError, match="the format of its lines is not known"):
+        CliRunner().invoke(command, ["builtin:default", str(log.parent / "notes.txt")], catch_exceptions=False)
+
+
+def test_the_field_with_the_address_can_be_named(tmp_path: Path) -> None:
+    path, policy = tmp_path / "access.log", tmp_path / "policy.yaml"
+    policy.write_text("version: 1\nrules: [{id: one, when: {ip: 203.0.113.1}, then: block}]\n")
+    path.write_text('10.0.0.1 [26/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 203.0.113.1\n' * 3)
+    form = '$remote_addr [$time_local] "$request" $status $body_bytes_sent $http_x_real_ip'
+    done = CliRunner().invoke(command, [str(policy), str(path), "--format", form, "--client-field", "http_x_real_ip", "--json"])
+    assert json.loads(done.stdout)["actions"] == {"block": 3}
+
+
 def test_the_command_says_what_is_wrong(log: Path, named: Path, tmp_path: Path) -> None:
     run = CliRunner()
     assert run.invoke(command, [str(named)]).exit_code == 2

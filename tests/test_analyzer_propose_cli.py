@@ -116,6 +116,16 @@ def test_the_whole_chain_from_a_log(here: Path) -> None:
     assert all(one["proved"] for one in told["proposals"])
 
 
+def test_the_field_with_the_address_is_that_of_the_proof_too(here: Path) -> None:
+    lines = (here / "access.log").read_bytes().splitlines()
+    (here / "proxied.log").write_bytes(b"".join(b"10.0.0.1 " + line + b"\n" for line in lines))
+    form = '$remote_addr $http_x_real_ip - - [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
+    plain = json.loads(run("access.log", "--json").stdout)
+    found = json.loads(run("proxied.log", "--json", "--format", form, "--client-field", "http_x_real_ip").stdout)
+    assert [one["id"] for one in found["proposals"]] == [one["id"] for one in plain["proposals"]]
+    assert [one["evidence"]["requests"] for one in found["proposals"]] == [one["evidence"]["requests"] for one in plain["proposals"]]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--state", "x", "--clients", "y"), ("access.log", "--yes"), ("access.log", "--prune"), ("access.log", "--max", "0")],

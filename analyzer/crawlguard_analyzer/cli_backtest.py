@@ -14,10 +14,12 @@ from crawlguard.console import JSON_OPTION, emit
 from crawlguard.errors import DataError
 from crawlguard.loader import load_policy
 
-from . import formats
 from .backtest import Backtest, Diff, Difference
 from .backtest_view import difference_lines, outcome_lines
+from .counting import Form
+from .formats import Format
 from .parsed import Parsed
+from .reading import left_out
 from .report.words import plain
 from .rows import empty
 from .source import Progress, Source
@@ -30,19 +32,35 @@ COLUMNS = ("ua", "referrer")
 class Log:
     """Logs as one stream of shards. ``without``: columns that one of them lacks; ``formats``: what each was taken for."""
 
-    def __init__(self, inputs: Sequence[str], log_format: str | None) -> None:
-        self._sources = [source for source in open_sources(inputs) if source.sample()]  # an empty log has no format, and nothing to say
-        self._formats = [_format(source, log_format) for source in self._sources]
+    def __init__(self, inputs: Sequence[str], form: Form) -> None:
+        self._sources: list[Source] = []
+        self._formats: list[Format] = []
+        self._problems: list[str] = []
+        for source in open_sources(inputs):
+            self._take(source, form)
         self.formats = list(dict.fromkeys(one.name for one in self._formats))
         heads = [one.parse(source.sample()).rows for one, source in zip(self._formats, self._sources, strict=True)]
         self.without = tuple(name for name in COLUMNS if any(head.height and (head[name] == "").all() for head in heads))
         totals = [source.total for source in self._sources]
         self.total = None if None in totals else sum(total for total in totals if total is not None)
 
+    def _take(self, source: Source, form: Form) -> None:
+        sample = source.sample()
+        if not sample:  # an empty log has no format, and nothing to say
+            self._problems += source.problems
+            return
+        try:
+            self._formats.append(form.of(sample, source.name))
+            self._sources.append(source)
+        except DataError as error:
+            if not source.found:
+                raise
+            self._problems.append(left_out(source, error))
+
     @property
     def problems(self) -> list[str]:
         """What was wrong with the logs, in words; known once they are read."""
-        return [problem for source in self._sources for problem in source.problems]
+        return [*self._problems, *(problem for source in self._sources for problem in source.problems)]
 
     def shards(self, progress: Progress | None = None) -> Iterator[tuple[pl.DataFrame, int]]:
         """Rows, and how many lines beside them were none. The next chunk is parsed while one is worked on."""
@@ -70,18 +88,16 @@ def _told(parsed: Parsed) -> tuple[pl.DataFrame, int]:
     return parsed.rows, len(parsed.rejects)
 
 
-def _format(source: Source, log_format: str | None) -> formats.Format:
-    sample = source.sample()
-    return formats.named(log_format, sample=sample) if log_format else formats.detect(sample, path=source.name)
-
-
 @click.command()
 @click.argument("names", metavar="[POLICY] LOG...", nargs=-1, required=True)
 @click.option("--diff", "pair", nargs=2, metavar="OLD NEW", help="Compare two policies; then only logs are named.")
 @click.option("--clients", metavar="FILE", help="The clients table of 'crawlguard analyze --clients FILE': shows the people at risk.")
 @click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")
+@click.option("--client-field", default="", metavar="NAME", help="The field with the client's address, if it is not the usual one.")
 @JSON_OPTION
-def backtest(names: tuple[str, ...], pair: tuple[str, str] | None, clients: str | None, log_format: str | None, as_json: bool) -> None:
+def backtest(
+    names: tuple[str, ...], pair: tuple[str, str] | None, clients: str | None, log_format: str | None, client_field: str, as_json: bool
+) -> None:
     """Show what a policy would have done to the requests of a log: which rules, whom, and which people.
 
     POLICY is a file or builtin:NAME. The rules are asked as the middleware asks them, at the times of the log; what a log does not hold
@@ -94,7 +110,7 @@ def backtest(names: tuple[str, ...], pair: tuple[str, str] | None, clients: str 
     if not logs:
         raise click.UsageError("name a policy and then the logs, or --diff OLD NEW and the logs")
     policies = [load_policy(name) for name in wanted]
-    log, people = Log(logs, log_format), _people(clients)
+    log, people = Log(logs, Form(log_format or "", client_field)), _people(clients)
     test: Backtest | Diff
     if pair:
         test = Diff(*policies, people=people, without=log.without)

@@ -18,6 +18,7 @@ from crawlguard.errors import DataError
 from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
 
+from .counting import Form
 from .progress import bytes_line
 from .propose import MOST, Proposals
 from .propose import propose as find_rules
@@ -63,6 +64,7 @@ COLUMNS = (
 @click.option("--asn", metavar="FILE", help="A database (mmdb) of autonomous systems; without one, networks are subnets.")
 @click.option("--country", metavar="FILE", help="A database (mmdb) of countries.")
 @click.option("--format", "log_format", metavar="FORMAT", help="The logs' format, when it cannot be told from their lines.")
+@click.option("--client-field", default="", metavar="NAME", help="The field with the client's address, if it is not the usual one.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when there is nothing new.")
 @POLICY_OPTION
 @JSON_OPTION
@@ -107,7 +109,7 @@ def propose(
         clients,
         replace(live, asn=options["asn"] or live.asn, country=options["country"] or live.country),
         today=today,
-        shards=_shards(logs, options["log_format"], quiet=quiet or as_json),
+        shards=_shards(logs, Form(options["log_format"] or "", options["client_field"]), quiet=quiet or as_json),
         reviewed=[rule for rule in before.rules if rule.id not in expired] if before else (),
         renew=expired,
         most=most,
@@ -148,14 +150,14 @@ def _table(path: str) -> pl.DataFrame:
     return table
 
 
-def _shards(logs: Sequence[str], log_format: str | None, *, quiet: bool) -> Shards | None:
+def _shards(logs: Sequence[str], form: Form, *, quiet: bool) -> Shards | None:
     """Reads the logs as often as it is called; None where they can be read once only, or there are none."""
     if not logs or any(name == "-" or _pipe(name) for name in logs):
         return None
     from .cli_backtest import Log
 
     def shards() -> Iterator[pl.DataFrame]:
-        log = Log(logs, log_format)
+        log = Log(logs, form)
         with bytes_line([log.total], quiet) as progress:
             for rows, _ in log.shards(progress):
                 yield rows

@@ -65,13 +65,16 @@ def _counts(
         except DataError as error:
             if not source.found:
                 raise
-            # Among the files of a directory there may be other things than logs.
-            why = str(error).splitlines()[0].removeprefix(f"{source.name}: ").removesuffix("; the first one is")
-            skipped = f"{source.name}: left out: {why}"
-            yield replace(join(collectors, []), problems=(skipped,))
+            yield replace(join(collectors, []), problems=(left_out(source, error),))
             continue
         yield _one(source, collectors, log, keep, partial(_after, tell, before))
         before += source.total or 0
+
+
+def left_out(source: Source, error: DataError) -> str:
+    """In words: among the files of a directory there may be other things than logs."""
+    why = str(error).splitlines()[0].removeprefix(f"{source.name}: ").removesuffix("; the first one is")
+    return f"{source.name}: left out: {why}"
 
 
 def _after(tell: Callable[[int], None], before: int, done: int) -> None:
