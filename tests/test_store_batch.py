@@ -17,6 +17,7 @@ import pytest
 from crawlguard import Guard
 from crawlguard.decision import Decision
 from crawlguard.policy.model import Store
+from crawlguard.signals import penalty
 from crawlguard.signals.conduct import DOCUMENT
 from crawlguard.store import MemoryStore
 from crawlguard.store import script as op
@@ -314,6 +315,35 @@ def test_holds_are_looked_up_after_what_this_process_began(process: Made) -> Non
     assert ask(guard, 4) == [True, True, True, False]
     key = next(iter(store.mirror._new))
     assert store.held([(key, 12_000_000_000, 36_000_000_000, 7_200_000_000)])[0] > 0
+
+
+def test_an_offence_that_several_processes_see_counts_once_and_the_next_term_is_known_to_all(process: Made, server: Server) -> None:
+    """Terms of an hour and two: who comes again after the first is kept out for the second, by whichever process."""
+    text = TERM.replace("block_for: 2h", "block_for: [1h, 2h, 3h]")
+    made = [process(text) for _ in range(3)]
+    for guard, _ in made:
+        assert ask(guard, 4) == [True, True, True, False]
+    for _ in range(3):
+        for guard, store in made:
+            assert ask(guard, 1) == [False]
+            store.flush()
+    (hold,) = made[0][0].ruleset.holds["term"]
+    key = hold.key(
+        view(ua=BROWSER, ip=CLIENT),
+        made[0][0].live.user_agent(BROWSER.encode()),
+        made[0][0].client_facts(bytes([203, 0, 113, 1])),
+        made[0][1],
+    )
+    word = key ^ hold.offences
+    offences = penalty.offences_of(word)
+    left = int(server.cli("pttl", f"cg:{{{made[0][1].site}}}:w{offences:x}")) * 1000
+    assert penalty.DAY - HOUR < left <= penalty.DAY
+    for _, store in made:
+        store.mirror.let_go([word])  # as if the hour had passed
+        store.flush()
+        now = store._clock() // 1000
+        assert penalty.begin(store.mirror, word, now, (HOUR, 2 * HOUR, 3 * HOUR)) == 2 * HOUR
+        store.mirror.renew()
 
 
 def test_what_is_gathered_is_bounded_and_its_loss_counted() -> None:

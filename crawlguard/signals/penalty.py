@@ -22,6 +22,11 @@ class Words(Protocol):
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int: ...
 
 
+def offences_of(key: int) -> int:
+    """The key of the word that remembers a key's offences."""
+    return mix((key, 1))
+
+
 def left(words: Words, key: int, now: int, longest: int) -> int:
     """The microseconds for which a key is still held, 0 when it is not. ``longest``: the longest term that the policy has."""
     return words.peek(key, now, 1, 1, longest)
@@ -29,7 +34,7 @@ def left(words: Words, key: int, now: int, longest: int) -> int:
 
 def begin(words: Words, key: int, now: int, terms: Sequence[int]) -> int:
     """Hold a key for the term that its offences of the last days have earned, and return it."""
-    number, offences = len(terms), mix((key, 1))
+    number, offences = len(terms), offences_of(key)
     # Always the same tolerance: a store takes a time further ahead than that for another boot's.
     term = next((term for n, term in enumerate(terms) if not words.peek(offences, now, (number - n) * DAY, number * DAY, 0)), terms[-1])
     words.hit(offences, now, DAY, number * DAY, 0)

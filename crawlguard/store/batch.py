@@ -14,7 +14,7 @@ limit, and what is not in that answer are the unheard hits of the other W - 1. H
 The last term is paid back: a key that got more waits for longer, so that the rate over a long time is the limit's. Two windows keep their
 bounds each. With ``block_for`` the server begins the term when the sum is over the limit, so a client is kept out after the same excess. Profiles
 and swarms are as they were heard last, so they let through what reaches W processes between two answers. An offence that several processes see
-within one flush counts once for each.
+within one flush counts once: all but the first take theirs back.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..signals import penalty
 from ..signals.conduct import ASSET, Conduct
 from ..signals.rate import Keyer, mix2
 from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot
@@ -197,6 +198,8 @@ class Mirror(MemoryStore):
                     continue
                 if one.code == op.ADD:
                     self._hear_word(one.key, answer[0], now)
+                    if answer[0] < 0 and one.numbers[1] == 1:
+                        self._hear_penalty(one, -answer[0])
                 elif one.code == op.CONDUCT:
                     self._heard.put(one.key, now + answer[8], conduct_of(answer))
                 elif one.code == op.SWARM:
@@ -210,6 +213,16 @@ class Mirror(MemoryStore):
         if key not in self._new and len(self._new) >= self._generation:
             self._old, self._new = self._new, {}
         self._new[key] = tat
+
+    def _hear_penalty(self, asked: Asked, left: int) -> None:
+        """Of one offence that several processes saw, all but the first take back what they told; and whoever hears that a key is held asks for its
+        offences, to know the next term.
+        """
+        offences, (_, _, hold, struck) = penalty.offences_of(asked.key), asked.numbers
+        if struck and left != hold:
+            self._tell(Asked(op.REFUND, offences, (penalty.DAY,)), 0)
+        if offences not in self._words:
+            self._word(offences, penalty.DAY, 0)
 
     def hear_swarm(self, asked: Asked, group: Swarm, now: int) -> None:
         """What the server said of a group and of the member who asked."""

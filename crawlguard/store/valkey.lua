@@ -13,6 +13,7 @@
 --                                                       answers by how much the key is ahead of now, or less than 0 for how long it is held
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
+local LONGEST = 31 * 86400000000 -- the longest term, in us
 local CROWD = 1024 -- processes that may each have admitted a whole burst before they heard of each other: no word is further ahead than theirs
 
 local time = redis.call('TIME')
@@ -53,7 +54,7 @@ end
 local function add(name, cost, tolerance, hold, struck)
   local tat = tonumber(redis.call('GET', name) or 0)
   if tat < 0 then
-    if now < -tat and -tat <= now + hold then return tat + now end
+    if now < -tat and -tat <= now + (struck and LONGEST or hold) then return tat + now end -- who began it first decides for how long
     tat = now
   elseif tat > now + CROWD * tolerance + AHEAD then
     tat = now
