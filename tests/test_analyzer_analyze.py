@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 from crawlguard_analyzer import pipeline, reading
+from crawlguard_analyzer.analyze import analyse
 from crawlguard_analyzer.cli_analyze import analyze
 from crawlguard_analyzer.cli_propose import propose
 from crawlguard_analyzer.cli_report import report
@@ -66,6 +67,16 @@ def test_one_row_per_client_of_a_real_log(tmp_path: Path) -> None:
     assert {"score", "documents", "assets", "bytes", "first", "last", "subnet", "ua"} <= set(clients.columns)
     assert pl.read_parquet_metadata(tmp_path / "clients.parquet")["crawlguard.clients"] == str(CLIENTS_VERSION)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clients.parquet"]
+
+
+def test_who_asks_for_clients_alone_gets_the_same_ones(tmp_path: Path) -> None:
+    told, quiet = tmp_path / "told.parquet", tmp_path / "quiet.parquet"
+    run(SHOP, "--clients", told)
+    run(SHOP, "--clients", quiet, "--quiet")
+    assert told.read_bytes() == quiet.read_bytes()
+    alone = analyse([SHOP], only_clients=True)
+    assert alone.clients.equals(pl.read_parquet(told))
+    assert (alone.agents.height, alone.days.height, alone.totals.rows) == (0, 0, alone.clients["requests"].sum())
 
 
 def test_a_person_sees_who_takes_the_load_and_what_comes_next(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def analyse(
     privacy: str = "full",
     rejects: str | None = None,
     quiet: bool = False,
+    only_clients: bool = False,
 ) -> Analysis:
     """Read logs and say who is who.
 
@@ -76,7 +77,8 @@ def analyse(
     robots.txt, else the one that the policy serves; ``trap``: paths that only machines ask for (see ``traps.traps``); ``log_format``: a format's name or a server's own string; ``client_field``: the field
     that holds the client's address; ``nginx_conf``: formats, and logs if none are named, are taken from there; ``cluster``: the address of a
     dask scheduler; ``rollup``: a file for what was counted, to be merged elsewhere; ``privacy``: "full", "subnet" or "keyed": what addresses
-    become in the state (if it is a new one: all runs keep to what the first was told), and in what is returned; ``rejects``: a file for the lines that are no requests.
+    become in the state (if it is a new one: all runs keep to what the first was told), and in what is returned; ``rejects``: a file for the lines that are no requests;
+    ``only_clients``: nobody asks for the other tables, which are then empty (a state keeps what they are made of all the same).
 
     Raises DataError and ConfigError for what cannot be used, PolicyError for a broken policy.
     """
@@ -84,7 +86,8 @@ def analyse(
     by = context(rules, asn=asn, country=country)
     forbids = _robots(robots_file, rules)
     audit = robots.Compliance(by.registry, forbids)
-    collectors = (Clients(traps(trap, forbids)), audit, Actions())
+    counting = Clients(traps(trap, forbids))
+    collectors = (counting, audit, Actions()) if state or not only_clients else (counting,)
     positions: dict[str, Any] = {}
     form = Form(log_format or "", client_field)
     if cluster and (state or nginx_conf or rejects):
@@ -104,7 +107,7 @@ def analyse(
             found, positions = read(logs, collectors, form, before, configured=configured, rejects=rejects, quiet=quiet)
         if kept:
             found = _remembered(kept, found, positions, collectors, level)
-    counted, audited, acted = found.rollups
+    counted, *small = found.rollups
     if merged:
         counted = merge([counted, merge_states(merged)])
     if rollup:
@@ -116,15 +119,19 @@ def analyse(
     known = judged(sums, by)
     if merged:
         notes.append("Of the merged hosts' logs, what agents made of robots.txt and what the guard did are not known here.")
-    analysis = Analysis.of(
-        known,
-        days,
-        robots.compliance(audited, known, audit),
-        counts,
-        acted if acted.height else None,
-        threshold=by.threshold,
-        notes=notes,
-    )
+    if only_clients:
+        analysis = replace(Analysis.of(known.clear(), days.clear(), None, counts, threshold=by.threshold, notes=notes), clients=known)
+    else:
+        audited, acted = small
+        analysis = Analysis.of(
+            known,
+            days,
+            robots.compliance(audited, known, audit),
+            counts,
+            acted if acted.height else None,
+            threshold=by.threshold,
+            notes=notes,
+        )
     return private(analysis, privacy)
 
 

@@ -58,7 +58,8 @@ def analyze(
     for place in filter(None, (table, options["rejects"])):
         if not Path(place).parent.is_dir():  # told before the logs are read, not after
             raise DataError(f"{place}: its directory does not exist; make it, or name another file")
-    analysis = analyse(logs, nginx_conf=nginx_conf, rollup=rollup, quiet=quiet or as_json, **options)
+    silent = quiet and not as_json
+    analysis = analyse(logs, nginx_conf=nginx_conf, rollup=rollup, quiet=quiet or as_json, only_clients=silent, **options)
     if table:
         version = {"crawlguard.clients": str(CLIENTS_VERSION)}
         whole(

@@ -135,7 +135,7 @@ def _analysed(logs: Sequence[str], **options: Any) -> pl.DataFrame:
     """The one call into the chain: reading, rollup, clients."""
     from .analyze import analyse
 
-    return analyse(logs, **options).clients
+    return analyse(logs, only_clients=True, **options).clients
 
 
 def _table(path: str) -> pl.DataFrame:
