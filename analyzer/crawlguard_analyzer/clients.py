@@ -31,6 +31,8 @@ _SUMS = (
     "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares", "trapped", "spent",
 )  # fmt: skip
 """What is needed of a rollup's sums."""
+_SKETCHES = (("paths", PATHS, "distinct"), ("uas", AGENTS, "names"))
+"""Columns of least hashes, their sizes, and what the numbers are called that they stand for."""
 _AT_ONCE = 100_000
 """Rows of a rollup, more or less, that are added up at once: what that needs beside its result is small."""
 
@@ -130,9 +132,12 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     """
     keys = rollup["ip"].hash(seed=3).alias("key")  # to group by text takes ten times as long
     parts = rollup.height // _AT_ONCE + 1
-    table = rollup.select(*_SUMS, "first", "last", "burst_60", "hours", "traps", "paths", "uas", keys).with_row_index("row")
-    mine = keys % parts
-    added = pl.concat(_each_added(table.filter(mine == part)) for part in range(parts)).sort(
+    table = rollup.select(
+        *_SUMS, "first", "last", "burst_60", "hours", "traps", keys,
+        *(_estimate(pl.col(column).list.len(), pl.col(column).list.last(), size).alias(name) for column, size, name in _SKETCHES),
+    ).with_row_index("row")  # fmt: skip
+    mine, sketches = keys % parts, rollup.select(column for column, _, _ in _SKETCHES)
+    added = pl.concat(_each_added(table.filter(mine == part), sketches) for part in range(parts)).sort(
         "requests", "first", "key", descending=[True, False, False]
     )
     return added.with_columns(
@@ -144,8 +149,8 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     ).drop("key", "row")
 
 
-def _each_added(table: pl.DataFrame) -> pl.DataFrame:
-    """The clients of some rows, which are all of these clients' rows."""
+def _each_added(table: pl.DataFrame, sketches: pl.DataFrame) -> pl.DataFrame:
+    """The clients of some rows, which are all of these clients' rows. ``sketches``: those of the whole rollup."""
     table = table[table["key"].arg_sort()]
     new = table["key"].ne_missing(table["key"].shift(1))
     alone = new & new.shift(-1, fill_value=True)
@@ -155,11 +160,11 @@ def _each_added(table: pl.DataFrame) -> pl.DataFrame:
     )
     once = table.filter(alone).select(
         "key", "row", *_SUMS, "first", "last", "burst_60", "cells", "traps",
-        pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"),
-        _estimate(pl.col("paths").list.len(), pl.col("paths").list.last(), PATHS).alias("distinct"),
-        _estimate(pl.col("uas").list.len(), pl.col("uas").list.last(), AGENTS).alias("names"),
+        pl.lit(1, pl.Int32).alias("days"), pl.col("cells").alias("clock"), "distinct", "names",
     )  # fmt: skip
-    return pl.concat([once, _added(table.filter(~alone), new.filter(~alone)).select(once.columns)])
+    several = table.filter(~alone).drop("distinct", "names")
+    several = several.hstack(sketches[several["row"].cast(pl.get_index_type())])  # few of the lists are copied
+    return pl.concat([once, _added(several, new.filter(~alone)).select(once.columns)])
 
 
 def _added(table: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
@@ -177,7 +182,7 @@ def _added(table: pl.DataFrame, new: pl.Series) -> pl.DataFrame:
         pl.col("hours").bitwise_or().bitwise_count_ones().cast(pl.Int64).alias("clock"),
         pl.col("traps").bitwise_or(),
     )
-    for column, size, name in (("paths", PATHS, "distinct"), ("uas", AGENTS, "names")):
+    for column, size, name in _SKETCHES:
         each = each.join(_distinct(table, column, size).rename({column: name}), on="owner", how="left", maintain_order="left")
     return each.hstack(run_sums(table.select(*_SUMS, "cells"), new))
 
