@@ -61,6 +61,7 @@ MARKS: Final = (
     Mark("http11", pl.col("protocol") == "HTTP/1.1"),
 )
 BITS: Final = 1 << len(MARKS)
+_CODE: Final = pl.sum_horizontal(mark.holds.cast(pl.UInt32) * (1 << bit) for bit, mark in enumerate(MARKS))
 
 
 class Marked(NamedTuple):
@@ -85,18 +86,20 @@ def marked(rows: pl.DataFrame, traps: Traps = NO_TRAPS, uas: Numbered | None = N
     timed = "spent" in rows.columns and (rows["spent"] > 0).any()
     rows = rows.select("time", "ip", "method", "target", "protocol", "status", "bytes", "referrer", "ua", *["spent"] * timed)
     query = pl.col("target").str.find("?", literal=True).fill_null(HIGH - 1)  # counts bytes
-    rows = rows.with_columns(pl.col("target").cast(pl.Binary).bin.head(query).cast(pl.String).alias("path"))
+    # In one thread, here and below: the other chunks are for the others.
+    rows = rows.with_columns_seq(pl.col("target").cast(pl.Binary).bin.head(query).cast(pl.String).alias("path"))
     kinds, probing = _kinds(rows["path"])
     trapped = traps.touched(rows, probing)
-    rows = rows.with_columns(kinds.alias("kind"))
-    slashes = pl.when(~_KIND.is_between(_OTHER, _IMAGE)).then(_PATH.str.count_matches("/", literal=True)).otherwise(0)
-    code = pl.sum_horizontal(mark.holds.cast(pl.UInt32) * (1 << bit) for bit, mark in enumerate(MARKS))
+    pages = (~kinds.is_between(_OTHER, _IMAGE)).arg_true()
+    depth = rows["path"].gather(pages).str.count_matches("/", literal=True).clip(0, HIGH // BITS - 1)
+    slashes = pl.zeros(rows.height, dtype=pl.UInt32, eager=True).scatter(pages, depth)
+    rows = rows.hstack([kinds.alias("kind"), slashes.alias("slashes")])
     numbers = {"ip": numbered(rows["ip"]), "ua": uas or numbered(rows["ua"])}
-    requests = rows.select(
+    requests = rows.select_seq(
         "time",
         pl.col("bytes").clip(0, MOST_BYTES),
         (pl.col("target").hash(seed=1) // HIGH).cast(pl.UInt32),
-        (code + slashes.clip(0, HIGH // BITS - 1) * BITS).cast(pl.UInt32).alias("code"),
+        (_CODE + pl.col("slashes") * BITS).cast(pl.UInt32).alias("code"),
         *(number.alias(name) for name, (number, _) in numbers.items()),
     )
     if timed:
