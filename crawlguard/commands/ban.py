@@ -152,21 +152,26 @@ def _place(store: RateStore) -> str:
     return str(getattr(store, "path", "")) or str(getattr(getattr(store, "link", None), "name", ""))
 
 
-def of_client(policy: str, packed: bytes) -> list[dict[str, Any]]:
-    """The bans that keep an address out of the running site, as rows; [] where no workers run or their table cannot be opened.
+def running(policy: str) -> Guard | None:
+    """A guard on the store of the running site; None where no workers run or their table cannot be opened.
 
     Raises DataError when it lies on a server that does not answer.
     """
     from ..errors import CrawlGuardError
-    from ..lifting import keeps_out
     from ..loader import load_policy
 
     try:
-        guard = open_live(policy)
+        return open_live(policy)
     except CrawlGuardError:
         if load_policy(policy).store.url:
             raise
-        return []
+        return None
+
+
+def of_client(guard: Guard, packed: bytes) -> list[dict[str, Any]]:
+    """The bans that keep an address out of the running site, as rows. Raises DataError when its server does not answer."""
+    from ..lifting import keeps_out
+
     now = _now()
     with answering(guard):
         return [as_row(one, now) for one in keeps_out(guard.bans, guard.live, guard.store, packed, now)]

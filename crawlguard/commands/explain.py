@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Show what a policy decides about one request, and what every rule says.
 
-    Rates start from nothing: the request is the first of its client.
+    Rates start from nothing: the request is the first of its client. What the running site has counted of that client stands below.
     """
     from urllib.parse import unquote
 
@@ -68,7 +68,8 @@ def command(
     from ..guard import Guard
     from ..request import RequestView
     from ..signals.headers import fingerprint
-    from .ban import of_client
+    from .ban import of_client, running
+    from .counts import counts_of
 
     guard = Guard(policy or default_policy(), store="memory", log="off", watch=False)
     if ua is not None:
@@ -81,11 +82,14 @@ def command(
     forwarded = any(name in FORWARDING or name == guard.policy.client_ip.header.lower().encode() for name, _ in headers)
     decision, verdicts, facts, client = guard.explain(view, guard.client_facts(ip) if not forwarded else None)
     told = _facts(guard, view, facts, client, fingerprint(view))
+    bans: list[dict[str, Any]] = []
+    counts: list[dict[str, Any]] = []
     try:
-        bans = of_client(policy or default_policy(), client.packed) if client.packed else []
+        site = running(policy or default_policy()) if client.packed else None
+        if site is not None and client.packed:
+            bans, counts = of_client(site, client.packed), counts_of(site, view, client.packed)
     except DataError as error:  # what the policy says is worth as much without
         click.echo(f"{click.style('bans are not known:', fg='yellow')} {error}", err=True)
-        bans = []
     if as_json:
         rules = [{"rule": v.rule, "verdict": v.verdict, "action": v.action, "shadow": v.shadow, "note": v.note} for v in verdicts]
         plain = decision.as_dict()
@@ -98,6 +102,7 @@ def command(
                 "facts": told,
                 "rules": rules,
                 "bans": bans,
+                "counts": counts,
             }
         )
         return
@@ -108,6 +113,9 @@ def command(
         show(bans)
         click.echo()
     _show_decision(decision, told, verdicts)
+    if counts:
+        rows = [[c["rule"], ", ".join(c["per"]), f"{c['used']} of {c['limit']} {c['counts']}", f"{c['within']:g} s"] for c in counts]
+        click.echo(f"\n  counted by the running site so far\n{table(rows, ['rule', 'per', 'used', 'within'])}")
 
 
 def _host(name: str) -> bytes:
