@@ -60,19 +60,25 @@ class Combined:
 
     def parse(self, chunk: bytes | memoryview) -> Parsed:
         """Whole lines, the last one with or without its end."""
-        chunk = _unix(bytes(chunk))
+        chunk, end = bytes(chunk), b"\r"
         if not chunk:
             return Parsed(empty(), [], 0)
+        chunk = chunk.removeprefix(BOM) or b"\n"
         plain = emptied(chunk)
+        if plain is None and b"\r" in chunk:  # all lines may end so
+            chunk, end = _unix(chunk), b""
+            plain = emptied(chunk)
         # The reader drops some carriage returns; as a backslash they send their line to the exact parser, which reads the chunk itself.
-        clean = chunk.replace(b"\r", b"\\") if plain is None else plain
-        cut = _cut(clean, self._fields, plain is not None or clean.isascii())
-        rows, good = self._columns(cut, clean if plain is None else b"")
+        escaped = chunk.replace(b"\r", b"\\") if plain is None else b""
+        cut = _cut(escaped if plain is None else plain, self._fields, escaped.isascii())
+        del plain
+        rows, good = self._columns(cut, escaped)
         odd = (~good).arg_true()
         if not odd.len():
             return Parsed(_completed(rows), [], cut.height)
         lines, rejects, places = [], [], []
-        for place, line in zip(odd.to_list(), self._lines_at(chunk, cut, good, odd), strict=True):
+        for place, raw in zip(odd.to_list(), self._lines_at(chunk, cut, good, odd), strict=True):
+            line = raw.removesuffix(end)
             found = self._line(line)
             if found is None:
                 rejects.append(Reject(reason_of(line), line))
@@ -172,11 +178,7 @@ class Combined:
 
 
 def _unix(chunk: bytes) -> bytes:
-    """Lines that end in CR LF end in LF; a byte order mark goes."""
-    if chunk.startswith(BOM):
-        chunk = chunk.removeprefix(BOM) or b"\n"
-    if b"\r" not in chunk:
-        return chunk
+    """Lines that end in CR LF end in LF."""
     chunk = chunk.replace(b"\r\n", b"\n")
     return chunk[:-1] + b"\n" if chunk.endswith(b"\r") else chunk
 
