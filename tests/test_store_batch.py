@@ -249,6 +249,25 @@ def test_a_request_in_doubt_is_asked_only_what_it_comes_to(process: Made) -> Non
     assert (found, guard.counters.errors) == ([None, None, "swarm", "swarm"], 0)
 
 
+def test_a_newcomer_is_served_by_each_process_from_his_first_asset_on(process: Made) -> None:
+    """He comes in by a page that people ask for; what his browser asks for at once reaches other processes, before any of them tells of it."""
+    made = [process(SWARM) for _ in range(3)]
+    first, second, third = (guard for guard, _ in made)
+    one = made[0][1]
+    settle(first, one)
+    for n in range(4):
+        first.decide(view("/door", ua=BROWSER, ip=f"198.51.{n}.7"))
+    one.flush()
+    for guard, store in made[1:]:  # they have heard of the swarm
+        guard.decide(view("/far/1", ua=BROWSER, ip="192.0.1.9"))
+        store.flush()
+    assert first.decide(view("/door", ua=BROWSER, ip="198.51.200.7")).allowed
+    assert second.decide(view("/style.css", ua=BROWSER, ip="198.51.200.7")).allowed
+    found = [guard.decide(view(f"/api/{n}", ua=BROWSER, ip="198.51.200.7")).rule for n in range(2) for guard in (first, second, third)]
+    assert found == [None] * 6
+    assert third.decide(view("/api/3", ua=BROWSER, ip="192.0.201.9")).rule == "swarm"  # who loads none
+
+
 def test_where_no_assets_are_seen_no_request_waits(process: Made) -> None:
     """A proxy serves them, say: then nobody can be told apart, and the server could only say so."""
     guard, store = process(SWARM)

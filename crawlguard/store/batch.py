@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..decision import Decision
 from ..request import RequestView
-from ..signals.conduct import DOCUMENT, Conduct
-from ..signals.swarm import CALM, Swarm
+from ..signals.conduct import Conduct
+from ..signals.swarm import Swarm
 from . import script as op
 from .batch_mirror import Mirror
 from .breaker import Unreachable
@@ -47,7 +47,8 @@ class BatchStore(RemoteStore):
     """See RemoteStore. ``every``: seconds between two flushes. ``lost`` counts operations that were not told, too.
 
     One kind of request waits for the server, ``patience`` seconds at most: that of a stranger to this process in a group which is a swarm. He is
-    refused by what the server says of him and never on hearsay, and let through while it says nothing.
+    refused by what the server says of him and never on hearsay, and let through while it says nothing. So is the asset by which he shows that he is
+    none of them: his next request may come before a flush, and to another process.
     """
 
     def __init__(self, url: str, local: RateStore, site: str, every: float, clock: Callable[[], int] = monotonic_ns) -> None:
@@ -188,11 +189,11 @@ class Twice(Script):
         return self._said[at]
 
     def hear(self, asked: Asked, answers: Sequence[Answer]) -> None:
-        """What the server said of the one in doubt."""
+        """What the server said of the one in doubt. While it says nothing the mirror answers, and tells it later."""
         if answers and answers[0]:
             found = swarm_of(answers[0])
             self._mirror.hear_swarm(asked, found, self._now)
-            self._said[-1] = found
+            self._said.append(found)
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """See RateStore."""
@@ -213,9 +214,8 @@ class Twice(Script):
         self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
     ) -> Swarm:
         """See RateStore. Raises InDoubt."""
-        if not self._doubted and kind == DOCUMENT and self._mirror.doubts(key, member, now, clients, times):
+        if not (self._doubted or dry) and self._mirror.doubts(key, member, now, kind, clients, times):
             self._doubted, self._now, self._at = True, now, 0
-            self._said.append(CALM)
             raise InDoubt(op.swarm(key, member, within, kind, mark, dry, clients, times))
         found: Swarm = self._once(self._mirror.swarm, key, member, now, within, kind, mark, dry, clients, times)
         return found

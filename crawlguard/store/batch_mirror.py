@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..signals import penalty
 from ..signals.conduct import ASSET, Conduct
 from ..signals.rate import Keyer, mix2
-from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot
+from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot, strikes
 from . import script as op
 from .memory import MemoryStore
 from .memory_swarm import _Generations as Generations
@@ -151,12 +151,14 @@ class Mirror(MemoryStore):
             return CALM if group.settled >= EVIDENCE else UNSETTLED  # type: ignore[attr-defined]
         return group._replace(left=until - now, resident=resident, seen=bare, known=False)  # type: ignore[return-value]
 
-    def doubts(self, key: int, member: int, now: int, clients: int, times: int) -> bool:
-        """Whether a group is a swarm, and nothing has been heard of a member. Never where nobody is known to load assets: there nobody is struck."""
+    def doubts(self, key: int, member: int, now: int, kind: int, clients: int, times: int) -> bool:
+        """Whether a group is a swarm, and nothing has been heard of a member, or he has just loaded an asset. Never where nobody is known
+        to load assets: there nobody is struck.
+        """
         found = self._swarmed.get(key)
         if found is None or found[0] <= now or not _suspect(found[1], clients, times):  # type: ignore[arg-type]
             return False
-        return not self._residents.has(member) and not self._bare.has(_once(key, member, found[0]))
+        return not self._residents.has(member) and (kind == ASSET or not self._bare.has(_once(key, member, found[0])))
 
     def forget(self, key: int) -> None:
         """See RateStore."""
@@ -231,9 +233,11 @@ class Mirror(MemoryStore):
         if known is not None and abs(known[0] - until) < NEAR:
             until = known[0]  # it names the window, under which members are remembered
         self._swarmed.put(asked.key, until, group)
-        if group.resident:
+        if group.resident or (asked.numbers[1] == ASSET and not asked.numbers[4]):
             self._residents.add(member)
-        elif asked.numbers[1] != ASSET and _suspect(group, clients, times):
+        elif strikes(
+            group, clients, times
+        ):  # who is let through is asked about again: he may load an asset next, of which another process hears
             self._bare.add(_once(asked.key, member, until))
         if _suspect(group, clients, times):
             self.suspects = max(self.suspects, until)
