@@ -471,11 +471,11 @@ def test_a_process_that_ends_does_not_wait_for_a_server_that_hangs(tmp_path: Pat
         server.pause()
         began = time.monotonic()
         store.flush(began + 0.3)
-        took = time.monotonic() - began
+        took, said = time.monotonic() - began, caplog.text
         server.resume()
     assert took < 2
     assert store.lost > 1000
-    assert caplog.text == ""
+    assert "by this host alone" not in said
 
 
 def test_before_the_common_seed_is_known_the_host_decides(tmp_path: Path, process: Made) -> None:
