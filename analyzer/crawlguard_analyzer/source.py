@@ -200,7 +200,7 @@ class File(Source):
 
     def _same(self) -> BinaryIO:
         """The file that ``stat`` is of, also when it has been rotated since and goes by another name."""
-        for path in (self.path, *self.path.parent.iterdir()):
+        for path in chain((self.path,), self.path.parent.iterdir()):
             with suppress(OSError):
                 if os.path.samestat(path.stat(), self.stat):
                     file = path.open("rb")
