@@ -100,6 +100,17 @@ def test_the_next_run_reads_only_what_is_new(tmp_path: Path) -> None:
     assert told(path)["totals"]["rows"] == 8
 
 
+def test_a_log_with_nothing_new_is_not_looked_at(tmp_path: Path) -> None:
+    path, state = (
+        log(tmp_path / "access.log", "203.0.113.7|26/Nov/2026:10:00:01 +0000|GET / HTTP/1.1|200|12|-|curl/8\n"),
+        tmp_path / "state",
+    )
+    form = "$remote_addr|$time_local|$request|$status|$body_bytes_sent|$http_referer|$http_user_agent"
+    run(path, "--state", state, "--format", form, "--quiet")
+    assert told(path, "--state", state)["totals"]["rows"] == 1  # its format is of no interest now
+    run(path, code=1)
+
+
 def test_rotation_is_followed(tmp_path: Path) -> None:
     state, path = tmp_path / "state", log(tmp_path / "access.log", line(1), line(2))
     every = str(tmp_path / "access.log*")

@@ -60,6 +60,8 @@ def _counts(
 ) -> Iterator[Counted]:
     before = 0
     for source in sources:
+        if source.total == 0:  # nothing is new, so what it is need not be told
+            continue
         try:
             log = _format(source, form, configured)
         except DataError as error:
