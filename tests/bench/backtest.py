@@ -10,6 +10,7 @@ from time import perf_counter
 
 from crawlguard_analyzer.backtest import Backtest
 from crawlguard_analyzer.cli_backtest import Log
+from crawlguard_analyzer.counting import AS_TOLD
 
 from crawlguard import load_policy
 
@@ -27,7 +28,7 @@ def backtest() -> Iterator[Row]:
         path = Path(directory) / "access.log"
         logs.write(path, SIZE)
         policy = load_policy()
-        shards = list(Log([str(path)], None).shards())
+        shards = list(Log([str(path)], AS_TOLD).shards())
         lines = sum(rows.height + unparsed for rows, unparsed in shards)
 
         def decided() -> None:
@@ -38,7 +39,7 @@ def backtest() -> Iterator[Row]:
 
         def read_and_decided() -> None:
             test = Backtest(policy)
-            for rows, unparsed in Log([str(path)], None).shards():
+            for rows, unparsed in Log([str(path)], AS_TOLD).shards():
                 test.feed(rows, unparsed)
             test.result()
 
