@@ -61,6 +61,10 @@ class Registry:
 
         self.dates = {operator: max(n.date for n in found) for operator, found in _published(networks).items()}
 
+    def ready(self) -> None:
+        """Make what the first look-up of an address would have to wait for."""
+        self._ranges  # noqa: B018
+
     @cached_property
     def _table(self) -> AddressTable:
         """Made when the first address is looked up, by one thread while others parse: it takes as long as some 20 MB of a log."""

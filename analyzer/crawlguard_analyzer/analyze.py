@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 import polars as pl
@@ -94,6 +95,7 @@ def analyse(
         raise ConfigError("--cluster reads whole logs that are named: leave --state, --nginx-conf and --rejects away")
     if state and not (logs or nginx_conf or State.there(state)):
         raise DataError(f"{state}: no state there; make one: crawlguard analyze LOG... --state {state}")
+    Thread(target=by.registry.ready, name="addresses", daemon=True).start()  # needed at the end at the latest
     kept = State(state) if state else None
     with kept.locked() if kept else nullcontext():
         if cluster:
