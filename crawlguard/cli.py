@@ -8,6 +8,7 @@ The analyzer, and anybody else, adds subcommands through the entry-point group `
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -69,6 +70,10 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, or a user's part of it, that is full."""
+
+
 def main() -> None:
     """The console script. Errors of ours become a message and exit code 1, never a traceback."""
     try:
@@ -88,6 +93,11 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("CRAWLGUARD_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it still holds cannot be written either
+            where = error.filename or "standard output, or a temporary file"
+            click.secho(f"crawlguard: {where}: {error.strerror}; make room, and run it again", fg="red", err=True)
+            sys.exit(1)
         click.secho(f"crawlguard: {type(error).__name__}: {error}", fg="red", err=True)
         click.echo(
             "This is a mistake of ours. Please report it, with what the same command prints with CRAWLGUARD_DEBUG=1 before it.", err=True

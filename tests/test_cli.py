@@ -204,3 +204,11 @@ def test_start_up_imports_no_server_and_no_framework() -> None:
     loaded = done.stdout.splitlines()[-1]
     for heavy in ("'asyncio'", "'fastapi'", "'flask'", "'django'", "'polars'", "'re2'", "'maxminddb'", "'httpx'"):
         assert heavy not in loaded
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_full_disk_behind_the_output_is_told_with_its_cure(flags: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*CLI, "check", *flags, "builtin:default"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("crawlguard: standard output, or a temporary file: No space left on device; make room, and run it again\n")
