@@ -136,6 +136,15 @@ class Run(NamedTuple):
     peak: float
 
 
+WATCHER = """
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+"""
+"""Starts a process and says its exit code and its peak in KiB. It is small: until the new program begins, a process counts with what its parent has in memory."""
+
+
 def run(command: list[str], compiled: Path | None = None) -> Run:
     """A real process, waited for. ``compiled``: a directory for Python's byte code, which every installed package has. Raises RuntimeError when
     it fails.
@@ -143,13 +152,15 @@ def run(command: list[str], compiled: Path | None = None) -> Run:
     environment = {name: value for name, value in os.environ.items() if not compiled or name != "PYTHONDONTWRITEBYTECODE"}
     if compiled:
         environment["PYTHONPYCACHEPREFIX"] = str(compiled)
+    program = shutil.which(command[0]) or command[0]
+    watched = [sys.executable, "-S", "-c", WATCHER, program, *command[1:]]
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return Run(time.perf_counter() - started, usage.ru_maxrss / 1024)
+    told = subprocess.run(watched, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, check=True, text=True).stdout
+    seconds = time.perf_counter() - started
+    code, peak = map(int, told.split()[-2:])
+    if code:
+        raise RuntimeError(f"{' '.join(command)} ended with {code}")
+    return Run(seconds, peak / 1024)
 
 
 def _middle(runs: list[Run]) -> Run:
