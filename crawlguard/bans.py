@@ -21,14 +21,12 @@ from .signals.headers import fingerprint
 from .signals.rate import SUBNET_V4, SUBNET_V6
 from .store import RateStore, SharedStore, is_remote
 from .store.bans import Bans, Record, SharedBans, network_key
-from .store.remote_bans import LOOK_EVERY, Note, RemoteBans
 
 if TYPE_CHECKING:
     from .live import Live
 
 BY_HAND = "ban"
 """The rule that decisions of a ban by hand are said to be of."""
-_SOON = int(LOOK_EVERY * 1_000_000)
 MOST = 4096
 """Clients, and keys, that are remembered here; then all of them are forgotten."""
 
@@ -39,6 +37,8 @@ def open_bans(store: RateStore, clock: Callable[[], int]) -> Bans | None:
     ``clock``: nanoseconds, as of the guard.
     """
     if is_remote(store):
+        from .store.remote_bans import RemoteBans  # only those who have a server load this
+
         return RemoteBans(store, clock)  # type: ignore[arg-type]
     if not isinstance(store, SharedStore):
         return None
@@ -132,15 +132,22 @@ class Standing:
         who = describe(hold.per, view, ua, client, live.events.privacy)
         named = client.ip_key if "ip" in hold.per else client.subnet_key if "subnet" in hold.per else 0
         one = Record(key, named, now, now, 0, 0, 0, who, rule, "")
-        if isinstance(self.record, RemoteBans):  # no request waits to hear how long it is held
-            noted = self._noted
-            noted[at] = now + _SOON
-            self.record.later(Note(one, words_of(hold, key), partial(noted.__setitem__, at)))
+        if is_remote(live.store):
+            self._note_later(one, words_of(hold, key), at, now)
             return
         left = held(live.store, hold, key, now)
         if left:
             self._noted[at] = now + left
             self.record.put(one._replace(until=now + left), now)
+
+    def _note_later(self, one: Record, words: list[tuple[int, int, int, int]], at: int, now: int) -> None:
+        """As ``_note``, by a thread: no request waits to hear how long it is held."""
+        from .store.remote_bans import LOOK_EVERY, Note, RemoteBans
+
+        if isinstance(self.record, RemoteBans):
+            noted = self._noted
+            noted[at] = now + int(LOOK_EVERY * 1_000_000)
+            self.record.later(Note(one, words, partial(noted.__setitem__, at)))
 
 
 def held(store: RateStore, hold: Hold, key: int, now: int) -> int:

@@ -416,3 +416,10 @@ def test_explain_says_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ruleset, "evaluate", boom)
     with pytest.raises(BoomError):
         guard.explain(view_of())
+
+
+def test_a_site_without_a_server_loads_nothing_of_its_store() -> None:
+    code = "import sys; from crawlguard import asgi, wsgi; print(*[m for m in sys.modules if m.startswith('crawlguard.store.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "crawlguard.store.shared" in loaded
+    assert not {"crawlguard.store.remote", "crawlguard.store.remote_bans", "crawlguard.store.breaker", "crawlguard.store.batch"} & set(loaded)
