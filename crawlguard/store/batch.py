@@ -67,24 +67,24 @@ class BatchStore(RemoteStore):
 
     def decide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """The decision that ``evaluate`` comes to on what this process knows."""
-        self.asked += 1
-        mirror = self._ready()
-        if mirror is None:
-            return self._alone(view, evaluate)
-        if not mirror.suspects:
-            return evaluate(mirror)
-        twice = Twice(mirror)
-        try:
-            return evaluate(twice)
-        except InDoubt as doubt:
-            asked = doubt.asked
+        found = self._tried(view, evaluate)
+        if not isinstance(found, Twice):
+            return found
         with suppress(Unreachable):
-            twice.hear(asked, self.link.run(self._sent([asked]), monotonic() + self.patience))
-        _forget(view)
-        return evaluate(twice)
+            found.hear(self.link.run(self._sent(found.asked), monotonic() + self.patience))
+        return evaluate(found)
 
     async def adecide(self, view: RequestView, evaluate: Evaluate) -> Decision:
         """``decide`` for asynchronous callers."""
+        found = self._tried(view, evaluate)
+        if not isinstance(found, Twice):
+            return found
+        with suppress(Unreachable):
+            found.hear(await self.link.arun(self._sent(found.asked), monotonic() + self.patience))
+        return evaluate(found)
+
+    def _tried(self, view: RequestView, evaluate: Evaluate) -> Decision | Twice:
+        """The decision, or an attempt that has met with what the server has to be asked."""
         self.asked += 1
         mirror = self._ready()
         if mirror is None:
@@ -94,12 +94,9 @@ class BatchStore(RemoteStore):
         twice = Twice(mirror)
         try:
             return evaluate(twice)
-        except InDoubt as doubt:
-            asked = doubt.asked
-        with suppress(Unreachable):
-            twice.hear(asked, await self.link.arun(self._sent([asked]), monotonic() + self.patience))
-        _forget(view)
-        return evaluate(twice)
+        except InDoubt:
+            _forget(view)
+            return twice
 
     def _ready(self) -> Mirror | None:
         """What this process knows; None before it has heard of the common seed."""
@@ -166,10 +163,6 @@ class BatchStore(RemoteStore):
 class InDoubt(Exception):  # noqa: N818 - it is no error
     """What the server has to be asked before a request can be decided. It ends the first attempt: nothing that comes after it is counted then."""
 
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self.asked = asked
-
 
 class Twice(Script):
     """A mirror by which one request can be worked out a second time: it raises InDoubt once, and then gives the same answers as before."""
@@ -178,7 +171,6 @@ class Twice(Script):
         super().__init__(mirror.mark)
         self._mirror = mirror
         self._said: list[Any] = []
-        self._doubted = False
         self._now = 0
 
     def _once(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -188,11 +180,11 @@ class Twice(Script):
             self._said.append(call(*args))
         return self._said[at]
 
-    def hear(self, asked: Asked, answers: Sequence[Answer]) -> None:
+    def hear(self, answers: Sequence[Answer]) -> None:
         """What the server said of the one in doubt. While it says nothing the mirror answers, and tells it later."""
         if answers and answers[0]:
             found = swarm_of(answers[0])
-            self._mirror.hear_swarm(asked, found, self._now)
+            self._mirror.hear_swarm(self.asked[0], found, self._now)
             self._said.append(found)
 
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
@@ -214,9 +206,9 @@ class Twice(Script):
         self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
     ) -> Swarm:
         """See RateStore. Raises InDoubt."""
-        if not (self._doubted or dry) and self._mirror.doubts(key, member, now, kind, clients, times):
-            self._doubted, self._now, self._at = True, now, 0
-            raise InDoubt(op.swarm(key, member, within, kind, mark, dry, clients, times))
+        if not (self.asked or dry) and self._mirror.doubts(key, member, now, kind, clients, times):
+            self.asked, self._now, self._at = [op.swarm(key, member, within, kind, mark, dry, clients, times)], now, 0
+            raise InDoubt
         found: Swarm = self._once(self._mirror.swarm, key, member, now, within, kind, mark, dry, clients, times)
         return found
 
