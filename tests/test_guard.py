@@ -422,4 +422,4 @@ def test_a_site_without_a_server_loads_nothing_of_its_store() -> None:
     code = "import sys; from crawlguard import asgi, wsgi; print(*[m for m in sys.modules if m.startswith('crawlguard.store.')])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "crawlguard.store.shared" in loaded
-    assert not {"crawlguard.store.remote", "crawlguard.store.remote_bans", "crawlguard.store.breaker", "crawlguard.store.batch"} & set(loaded)
+    assert not {f"crawlguard.store.{name}" for name in ("remote", "remote_bans", "breaker", "batch", "links")} & set(loaded)
