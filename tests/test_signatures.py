@@ -439,27 +439,55 @@ def test_the_order_and_number_of_headers_hide_nobody_from_a_fingerprint() -> Non
     assert told == [True] * 50 + [False] * 150
 
 
+COUNTED = [
+    {"requests": 5, "within": "1m"}, {"documents": 5, "within": "10m"}, {"distinct_paths": 5, "within": "1h"}, {"misses": 5, "within": "1h"},
+    {"errors": 5, "within": "1h"}, {"bytes": 5000, "within": "1h"}, {"windows": [{"requests": 5, "within": "1m"}, {"misses": 5, "within": "1h"}]},
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["memory", "shared"])
-@pytest.mark.parametrize(
-    "counted",
-    [
-        {"requests": 5, "within": "1m"}, {"documents": 5, "within": "10m"}, {"distinct_paths": 5, "within": "1h"}, {"misses": 5, "within": "1h"},
-        {"errors": 5, "within": "1h"}, {"bytes": 5000, "within": "1h"}, {"windows": [{"requests": 5, "within": "1m"}, {"misses": 5, "within": "1h"}]},
-    ],
-)  # fmt: skip
-def test_who_comes_back_when_told_to_has_not_offended_again(counted: dict[str, Any], kind: str, tmp_path: Path) -> None:
-    clock = Clock()
-    policy = guard_of(rate(**counted, block_for=["4s", "1h"])).policy
+@pytest.mark.parametrize("terms", ["4s", ["4s", "2h"]])
+@pytest.mark.parametrize("counted", COUNTED)
+def test_who_comes_back_when_told_to_is_served(counted: dict[str, Any], terms: str | list[str], kind: str, tmp_path: Path) -> None:
+    clock, now = Clock(), 0.0
+    policy = guard_of(rate(**counted, block_for=terms)).policy
     guard = Guard(policy, store=Store(kind, str(tmp_path / "rates")), clock=clock)
+    waits = []
+    for offence in range(4):
+        served = next(n for n in range(40) if not ask(guard, view(f"/{offence}/{n}"), 404, 1000))
+        assert served >= (1 if offence else 5)
+        wait = guard.decide(view("/x")).retry_after
+        assert wait is not None
+        waits.append(wait)
+        clock.at(now + wait - 0.01)
+        assert not guard.decide(view("/x")).allowed
+        now += wait
+        clock.at(now)
+    assert waits[0] >= 4
+    assert (waits[1] >= 7200) is (terms != "4s"), "another offence"
 
-    def served(seconds: float, page: int) -> bool:
-        clock.at(seconds)
-        return ask(guard, view(f"/{page}"), 404, 1000)
 
-    until_out = next(n for n in range(40) if not served(0, n))
-    assert until_out >= 5
-    assert guard.decide(view("/x")).retry_after == 4
-    assert served(4, 100), "the term is over"
-    assert all(served(4, 101 + n) for n in range(3)), "and all that was counted with it"
-    assert next(n for n in range(40) if not served(4, 200 + n)) < 6
-    assert guard.decide(view("/x")).retry_after == 3600, "only going over the limit again is another offence"
+LIMITS = st.builds(
+    lambda what, number, within: {what: number, "within": f"{within}s"},
+    st.sampled_from(["requests", "documents"]),
+    st.integers(9, 20),
+    st.integers(1, 60),
+)
+"""One request is refilled in 7 s at most."""
+
+
+@given(
+    st.lists(LIMITS, min_size=1, max_size=2, unique_by=str),
+    st.sampled_from(["7s", "2m", ["7s", "9s", "1m"]]),
+    st.lists(st.integers(0, 30_000), max_size=80),
+)
+def test_keeping_out_never_admits_more_than_the_limit_alone(windows: list[dict[str, Any]], terms: Any, gaps: list[int]) -> None:
+    clock, now = Clock(), 0
+    alone, held = guard_of(rate(windows=windows), clock=clock), guard_of(rate(windows=windows, block_for=terms), clock=clock)
+    admitted = [0, 0]
+    for n, gap in enumerate(gaps):
+        now += gap if gap % 3 else 0  # many at once
+        clock.at(now / 1000)
+        for side, guard in enumerate((alone, held)):
+            admitted[side] += guard.decide(view(f"/{n}")).allowed
+        assert admitted[1] <= admitted[0]

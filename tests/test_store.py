@@ -39,14 +39,14 @@ class Bucket:
 
     def __init__(self, window: Window) -> None:
         self.rate, self.size = Fraction(1, window.interval), window.requests
-        self.level, self.at, self.held = Fraction(0), 0, 0
+        self.level, self.at, self.held, self.term = Fraction(0), 0, 0, 0
 
     def look(self, now: int) -> int:
         """The wait in us until a request is admitted."""
         if now < self.held:
             return self.held - now
-        if self.held:
-            self.level, self.held = Fraction(0), 0
+        if self.held:  # it was full when that began
+            self.level, self.at, self.held = min(Fraction(self.size), self.size - 1 + self.term * self.rate), self.held - self.term, 0
         self.level, self.at = max(Fraction(0), self.level - (now - self.at) * self.rate), now
         wait = (self.level + 1 - self.size) / self.rate
         assert wait.denominator == 1 or wait < 0
@@ -60,7 +60,7 @@ class Bucket:
         if not wait:
             self.level += 1
         elif hold:
-            self.held = now + hold
+            self.held, self.term = now + hold, hold
             return hold
         return wait
 
@@ -111,7 +111,7 @@ class TestContract:
             assert [store.peek(key, now, window.interval, window.tolerance, 0) for _ in range(9)] == [expected] * 9
             assert store.hit(key, now, window.interval, window.tolerance, 0) == expected
 
-    def test_a_held_key_stays_out_for_that_long_and_then_starts_afresh(self, store: RateStore) -> None:
+    def test_a_held_key_stays_out_for_that_long_and_has_then_been_refilled(self, store: RateStore) -> None:
         window, key, now, hold = Window.of(2, S), fresh_key(), 10**12, 3600 * S
         waits = [store.hit(key, now, window.interval, window.tolerance, hold) for _ in range(4)]
         assert waits == [0, 0, hold, hold]
@@ -119,6 +119,16 @@ class TestContract:
         assert store.peek(key, now + hold - 1, window.interval, window.tolerance, hold) == 1
         after = [store.hit(key, now + hold, window.interval, window.tolerance, hold) for _ in range(3)]
         assert after == [0, 0, hold]
+
+    def test_a_hold_that_is_shorter_than_the_window_gives_no_burst_away(self, store: RateStore) -> None:
+        window, key, now, hold = Window.of(10, 100 * S), fresh_key(), 10**12, 30 * S
+        served = []
+        for _ in range(4):
+            served.append(next(n for n in range(20) if store.hit(key, now, window.interval, window.tolerance, hold)))
+            assert store.hit(key, now + hold - 1, window.interval, window.tolerance, hold) == 1
+            assert store.peek(key, now + hold, window.interval, window.tolerance, hold) == 0
+            now += hold
+        assert served == [10, 3, 3, 3]
 
     def test_a_penalty_that_the_policy_no_longer_has_is_over(self, store: RateStore) -> None:
         window, key, now, day = Window.of(1, S), fresh_key(), 10**12, 86_400 * S

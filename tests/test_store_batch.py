@@ -104,7 +104,7 @@ def test_many_hits_of_a_word_are_one_operation(process: Made) -> None:
     assert all(ask(guard, 70))
     store.flush()
     store.flush()
-    assert [[numbers for _, numbers in ops] for _, ops in heard] == [[(op.ADD, 70_000_000, 1_000_000_000, 0, 0)]]
+    assert [[numbers for _, numbers in ops] for _, ops in heard] == [[(op.ADD, 70_000_000, 1_000_000_000, 0, 0, 1_000_000)]]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -107,7 +107,7 @@ def test_a_server_whose_clock_is_set_back_keeps_nobody_out(server: Server, back:
     store = Clocked(server.url, MemoryStore(), f"back{back}")
     store.link.limit = PATIENCE
     second, now = 1_000_000, 10**15
-    hit, gathered = op.hit(1, second, 3 * second, 0), op.add(2, 3 * second, 3 * second, 0, False)
+    hit, gathered = op.hit(1, second, 3 * second, 0), op.add(2, 3 * second, second, 3 * second, 0, False)
     charge = op.Asked(op.CHARGE, 3, (4 * second, 6 * second))
     owes = op.peek(3, 3 * second, 6 * second, 0)
     assert [store.ask(hit, now)[0] for _ in range(4)] == [0, 0, 0, second]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import polars as pl
 
 from crawlguard.policy.terms import Counts
+from crawlguard.signals.rate import refilled
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
 """Verdicts, as a column of small numbers."""
@@ -97,6 +98,8 @@ class Rate:
             if now < -state:
                 stopped.append(row)
                 continue
+            if state < 0:
+                state = refilled(-state, now, interval, tolerance, hold)
             if state < now:  # noqa: PLR1730 - max() is slower
                 state = now
             if state + interval - now <= tolerance:
@@ -115,8 +118,9 @@ class Rate:
             if now < -state:
                 waiting.append(n)
                 continue
-            if state < now:  # has passed, held or not
-                states[n] = state = now
+            if state < 0:
+                state = refilled(-state, now, interval, tolerance, self._hold)
+            states[n] = state = max(state, now)
             if state + interval - now > tolerance:
                 waiting.append(n)
         if not waiting:
@@ -135,6 +139,9 @@ class Rate:
 
     def _keep(self, states: pl.DataFrame, end: int) -> None:
         """Remember what still counts: a state that has passed is as good as none."""
-        last = pl.max_horizontal(pl.col(name).abs() for name in self._names)
+        last = pl.max_horizontal(
+            pl.when(pl.col(name) < 0).then(max(0, tolerance - max(self._hold, interval)) - pl.col(name)).otherwise(pl.col(name))
+            for name, (interval, tolerance) in zip(self._names, self._steps, strict=True)
+        )
         states = states.filter(last > end)
         self._state = states.sort(last, descending=True).head(KEYS) if states.height > KEYS else states

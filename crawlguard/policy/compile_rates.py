@@ -231,11 +231,15 @@ class _Signature:
             for span in sorted(spans)
         )
         self.shape = _shape_test(when.shape) if when.shape else None
-        self.counts = (*(w[0] for w in self.words), *(c[0] for c in self.charges), *(p[0] for p in self.profiles))
+        self.buckets = (
+            *((salt, w.interval, w.tolerance) for salt, _, w in self.words),
+            *((salt, charge.within, 2 * charge.within) for salt, charge in self.charges),
+        )
 
     def hold(self, per: tuple[str, ...]) -> Hold:
         """Where it keeps keys out; what it has counted would have them out again at once."""
-        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), self.counts, self.penalty)
+        counts = (*(b[0] for b in self.buckets), *(p[0] for p in self.profiles))
+        return Hold(per, self.key, ((self.penalty, 1, 1, self.terms[-1]),), counts, self.penalty)
 
     def test(self) -> Test:
         """What is asked of each request: with one word or one profile and nothing else, that alone."""
@@ -310,9 +314,22 @@ class _Signature:
             return False
         if not terms:
             return wait
-        for salt in self.counts:  # after its term a client begins afresh: who comes back when told to has not offended again
-            rates.forget(key ^ salt)
-        return penalty.begin(rates, key ^ self.penalty, now, terms)
+        term = penalty.begin(rates, key ^ self.penalty, now, terms)
+        if term < wait:
+            self._ease(rates, key, now, term)
+        return term
+
+    def _ease(self, rates: Rates, key: int, now: int, term: int) -> None:
+        """Who comes back at the end of a term, as he is told to, is served: by then one request has been refilled in each limit, and paths, which
+        are not refilled, are counted anew.
+        """
+        for salt, interval, tolerance in self.buckets:
+            if rates.peek(key ^ salt, now, interval, tolerance, 0) > term:
+                rates.forget(key ^ salt)
+                rates.hit(key ^ salt, now, tolerance + term - interval, tolerance, 0)
+        for salt, _, limit, *_ in self.profiles:
+            if limit is not None:
+                rates.forget(key ^ salt)
 
     def _count(self, rates: Rates, key: int, now: int, kind: int, wait: int) -> int:
         """Count the request in its words unless any limit is over; the longest of their waits."""

@@ -45,6 +45,16 @@ def gcra(tat: int, now: int, window: Window) -> tuple[int, int]:
     return (due, 0) if wait <= 0 else (tat, wait)
 
 
+def refilled(end: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+    """The TAT of a key that was kept out for ``hold`` us until ``end``: it was at its limit when that began, and has been refilled since, by one
+    request at least.
+
+    So whoever comes back when told to is served, and a limit that also keeps out admits no more than the limit alone (but for that one request
+    where a hold is shorter than an interval). Without a hold, or before ``end``, a key counts as fresh.
+    """
+    return end + tolerance - max(hold, interval) if hold and end <= now else now
+
+
 LONG = 2048
 """Characters of a text that count."""
 

@@ -31,7 +31,8 @@ class RateStore(Protocol):
     def hit(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """Count what costs ``interval`` us (0 < interval <= tolerance) and return 0 when it is admitted, else the wait in us until it would be.
 
-        ``hold`` > 0 keeps a key out that long once it is over; asking again does not prolong it. What is not admitted costs nothing.
+        ``hold`` > 0 keeps a key out that long once it is over; asking again does not prolong it. It then has what has been refilled since, and one
+        request at least. What is not admitted costs nothing.
         """
 
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:

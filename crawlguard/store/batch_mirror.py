@@ -28,10 +28,10 @@ HELD = 16_384
 class Word:
     """What a process did to a word: the cost (us) that it admitted, and whether it began to keep the key out."""
 
-    __slots__ = ("cost", "hold", "struck", "tolerance")
+    __slots__ = ("cost", "hold", "interval", "struck", "tolerance")
 
-    def __init__(self, tolerance: int, hold: int) -> None:
-        self.cost, self.struck, self.tolerance, self.hold = 0, False, tolerance, hold
+    def __init__(self, interval: int, tolerance: int, hold: int) -> None:
+        self.cost, self.struck, self.interval, self.tolerance, self.hold = 0, False, interval, tolerance, hold
 
 
 class Told(NamedTuple):
@@ -93,22 +93,22 @@ class Mirror(MemoryStore):
         """See RateStore."""
         with self._lock:
             wait = MemoryStore.hit(self, key, now, interval, tolerance, hold)
-            word = self._words.get(key) or self._word(key, tolerance, hold)
+            word = self._words.get(key) or self._word(key, interval, tolerance, hold)
             if not wait:
                 word.cost += interval
             elif wait == hold:  # who is kept out already waits for less
-                word.struck, word.tolerance, word.hold = True, tolerance, hold
+                word.struck, word.interval, word.tolerance, word.hold = True, interval, tolerance, hold
         return wait
 
     def peek(self, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
         """See RateStore. The server is asked about the key with the next flush."""
         with self._lock:
             if key not in self._words:
-                self._word(key, tolerance, hold)
+                self._word(key, interval, tolerance, hold)
             return MemoryStore.peek(self, key, now, interval, tolerance, hold)
 
-    def _word(self, key: int, tolerance: int, hold: int) -> Word:
-        word = Word(tolerance, hold)
+    def _word(self, key: int, interval: int, tolerance: int, hold: int) -> Word:
+        word = Word(interval, tolerance, hold)
         if len(self._words) < HELD:
             self._words[key] = word
         else:
@@ -188,7 +188,7 @@ class Mirror(MemoryStore):
         if self.suspects <= now:
             self.suspects = 0
         asked = [_aged(one, now) for one in told]
-        asked += [op.add(key, word.cost, word.tolerance, word.hold, word.struck) for key, word in words.items()]
+        asked += [op.add(key, word.cost, word.interval, word.tolerance, word.hold, word.struck) for key, word in words.items()]
         return asked
 
     def hear(self, asked: Sequence[Asked], answers: Sequence[Answer]) -> None:
@@ -220,11 +220,11 @@ class Mirror(MemoryStore):
         """Of one offence that several processes saw, all but the first take back what they told; and whoever hears that a key is held asks for its
         offences, to know the next term.
         """
-        offences, (_, _, hold, struck) = penalty.offences_of(asked.key), asked.numbers
+        offences, hold, struck = penalty.offences_of(asked.key), *asked.numbers[2:4]
         if struck and left != hold:
             self._tell(Asked(op.REFUND, offences, (penalty.DAY,)), 0)
         if offences not in self._words:
-            self._word(offences, penalty.DAY, 0)
+            self._word(offences, penalty.DAY, penalty.DAY, 0)
 
     def hear_swarm(self, asked: Asked, group: Swarm, now: int) -> None:
         """What the server said of a group and of the member who asked."""

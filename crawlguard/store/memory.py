@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..signals.conduct import Conduct
-from ..signals.rate import Keyer
+from ..signals.rate import Keyer, refilled
 from ..signals.swarm import Swarm
 from .memory_conduct import MemoryConduct
 from .memory_swarm import MemorySwarm
@@ -40,7 +40,7 @@ class MemoryStore:
             if now < -tat <= now + hold:
                 new[key] = tat
                 return -tat - now
-            tat = now
+            tat = refilled(-tat, now, interval, tolerance, hold)
         due = tat + interval if tat > now else now + interval
         wait = due - now - tolerance
         if wait <= 0:
@@ -57,7 +57,7 @@ class MemoryStore:
         if tat < 0:
             if now < -tat <= now + hold:
                 return -tat - now
-            tat = now
+            tat = refilled(-tat, now, interval, tolerance, hold)
         wait = (max(now, tat)) + interval - now - tolerance
         return max(0, wait)
 

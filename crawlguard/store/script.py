@@ -50,9 +50,9 @@ def swarm(key: int, member: int, within: int, kind: int, mark: int, dry: bool, c
     return Asked(SWARM, key, (within, kind, member & LOW, mark & LOW if mark else -1, int(dry), member, mark, clients, times))
 
 
-def add(key: int, cost: int, tolerance: int, hold: int, struck: bool) -> Asked:
+def add(key: int, cost: int, interval: int, tolerance: int, hold: int, struck: bool) -> Asked:
     """What a process has admitted of a key by itself: its cost in us, and whether it has begun to keep the key out."""
-    return Asked(ADD, key, (cost, tolerance, hold, int(struck)))
+    return Asked(ADD, key, (cost, tolerance, hold, int(struck), interval))
 
 
 _PLACES = {HIT: "w", PEEK: "w", CONDUCT: "c", SWARM: "g", REFUND: "w", CHARGE: "w", CLOCK: "w", FORGET: "w", HELD: "w", ADD: "w"}

@@ -29,7 +29,7 @@ from time import monotonic
 
 from ..errors import DataError
 from ..signals.conduct import Conduct
-from ..signals.rate import Keyer
+from ..signals.rate import Keyer, refilled
 from ..signals.swarm import Swarm
 from .mapped import PAGE as _PAGE
 from .mapped import map_table, open_table
@@ -62,6 +62,18 @@ LONGEST = 31 * 86_400_000_000 + SLACK
 """The longest time that a policy can name, in us; what lies further ahead is another boot's."""
 LOCK_WAIT = 0.02
 """Seconds that a request waits for a contended key at most."""
+
+
+def _tat(state: int, key: int, now: int, interval: int, tolerance: int, hold: int) -> int:
+    """The TAT of a key as a slot's state has it, ``now`` at least; for a held key the opposite of the time at which it is let in again."""
+    tat = state >> 16
+    if (state ^ key) & _MARK:
+        return now
+    if state & _HELD:
+        if now < tat <= now + hold + SLACK:
+            return -tat
+        tat = refilled(tat, now, interval, tolerance, hold)
+    return tat if now < tat <= now + tolerance + SLACK else now
 
 
 class SharedStore:
@@ -146,16 +158,9 @@ class SharedStore:
         state = words[at]
         if state & 0x4000:
             return self._careful(at, key, now, interval, tolerance, hold)
-        mark = key & 0x1FF
-        tat = state >> 16
-        if state & 0x1FF != mark or tat <= now:
-            tat = now
-        elif state & 0x8000:
-            if tat <= now + hold + SLACK:
-                return tat - now
-            tat = now
-        elif tat > now + tolerance + SLACK:
-            tat = now
+        tat, mark = _tat(state, key, now, interval, tolerance, hold), key & 0x1FF
+        if tat < 0:
+            return -tat - now
         wait = tat + interval - now - tolerance
         if wait > 0:
             if hold:
@@ -172,16 +177,9 @@ class SharedStore:
         """``hit`` for a contended key: under its lock, and leaving the mark on as long as the key is in use."""
         words, locked = self._words, self._lock(at)
         try:
-            state = words[at]
-            tat = state >> 16
-            if (state ^ key) & _MARK or tat <= now:
-                tat = now
-            elif state & _HELD:
-                if tat <= now + hold + SLACK:
-                    return tat - now
-                tat = now
-            elif tat > now + tolerance + SLACK:
-                tat = now
+            tat = _tat(words[at], key, now, interval, tolerance, hold)
+            if tat < 0:
+                return -tat - now
             wait = tat + interval - now - tolerance
             if wait <= 0:
                 words[at] = (tat + interval) << 16 | (_CONTENDED if tat > now else 0) | self._writer | key & _MARK
@@ -216,14 +214,8 @@ class SharedStore:
         at = first if words[first] == key else self._find(key, first)
         if at < 0:
             return 0
-        state = words[at + 1]
-        tat = state >> 16
-        if (state ^ key) & _MARK or tat <= now:
-            return 0
-        if state & _HELD:
-            return tat - now if tat <= now + hold + SLACK else 0
-        wait = tat + interval - now - tolerance if tat <= now + tolerance + SLACK else 0
-        return max(0, wait)
+        tat = _tat(words[at + 1], key, now, interval, tolerance, hold)
+        return -tat - now if tat < 0 else max(0, tat + interval - now - tolerance)
 
     def _find(self, key: int, first: int) -> int:
         """The slot of a key in its neighbourhood, -1 when it has none."""

@@ -9,7 +9,7 @@
 --   7 clock:       now                                  in us, in place of the server's for what follows, whose keys then stay a minute longer
 --   8 forget:                                           the word of a key, and its profile
 --   9 held:        interval tolerance hold              as peek, for those who ask about many keys: strikes nobody
---  10 add:         cost tolerance hold struck           what a process has admitted by itself, in full, and whether it has begun to hold the key;
+--  10 add:         cost tolerance hold struck interval  what a process has admitted by itself, in full, and whether it has begun to hold the key;
 --                                                       answers by how much the key is ahead of now, or less than 0 for how long it is held
 -- Answers: a list of numbers for each operation, up to the first that strikes somebody: what is refused uses up nothing further on.
 local AHEAD, DAY, FEW, MOST, SLOWLY = 60000000, 86400000, 4, 16777215, 64
@@ -30,11 +30,17 @@ local function ms(us) return math.max(1, math.ceil((us + spare) / 1000)) end
 local function keep(name, value, us) redis.call('SET', name, value, 'PX', ms(us)) end
 local function runs(till, within) return till and now < till and till <= now + within + AHEAD end
 
+-- The TAT of a key whose hold is over: it was at its limit when that began, and has been refilled since, by one request at least.
+local function refilled(till, interval, tolerance, hold)
+  if hold > 0 and till <= now then return till + tolerance - math.max(hold, interval) end
+  return now
+end
+
 local function word(counts, name, interval, tolerance, hold)
   local tat = tonumber(redis.call('GET', name) or 0)
   if tat < 0 then
     if now < -tat and -tat <= now + hold then return -tat - now end
-    tat = now
+    tat = refilled(-tat, interval, tolerance, hold)
   elseif tat > now + tolerance + AHEAD then -- the server's clock has been set back
     tat = now
   end
@@ -45,23 +51,23 @@ local function word(counts, name, interval, tolerance, hold)
     return 0
   end
   if counts and hold > 0 then
-    keep(name, whole(-(now + hold)), hold)
+    keep(name, whole(-(now + hold)), math.max(hold, tolerance))
     return hold
   end
   return wait
 end
 
-local function add(name, cost, tolerance, hold, struck)
+local function add(name, cost, interval, tolerance, hold, struck)
   local tat = tonumber(redis.call('GET', name) or 0)
   if tat < 0 then
     if now < -tat and -tat <= now + (struck and LONGEST or hold) then return tat + now end -- who began it first decides for how long
-    tat = now
+    tat = refilled(-tat, interval, tolerance, hold)
   elseif tat > now + CROWD * tolerance + AHEAD then
     tat = now
   end
   local due = math.max(now, tat) + cost
   if hold > 0 and (struck or due - now > tolerance) then
-    keep(name, whole(-(now + hold)), hold)
+    keep(name, whole(-(now + hold)), math.max(hold, tolerance))
     return -hold
   end
   if cost > 0 then keep(name, whole(due), due - now) end
@@ -229,7 +235,7 @@ while ARGV[at] do
   elseif code == 9 then
     answer[1] = word(false, name, n(1), n(2), n(3))
   elseif code == 10 then
-    answer[1] = add(name, n(1), n(2), n(3), n(4) == 1)
+    answer[1] = add(name, n(1), n(5), n(2), n(3), n(4) == 1)
   elseif code == 8 then
     local profile = string.gsub(name, '}:w', '}:c', 1)
     redis.call('DEL', name, profile, profile .. ':p')
