@@ -181,7 +181,8 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path, opt
 OTHER = """
 import os, sys
 from click.testing import CliRunner
-from crawlguard.cli import cli, main
+from crawlguard.cli import main
+from crawlguard.commands.group import cli
 log, *sys.argv = sys.argv[1:]
 if os.geteuid() == 0:
     CliRunner().invoke(cli, ["analyze", log])  # what is imported need not be open to everybody
@@ -320,7 +321,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     log(tmp_path / "access.log", line(1))
     done = CliRunner().invoke(analyze, args)
     assert done.exit_code == 1
-    assert type(done.exception).__module__ == "crawlguard.errors"  # becomes a message, see ``crawlguard.cli.main``
+    assert type(done.exception).__module__ == "crawlguard.errors"  # becomes a message, see ``crawlguard.commands.group.run``
     assert says in str(done.exception)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import crawlguard
+
 GPTBOT = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)"
 CLI = [sys.executable, "-m", "crawlguard"]
 
@@ -204,6 +206,56 @@ def test_start_up_imports_no_server_and_no_framework() -> None:
     loaded = done.stdout.splitlines()[-1]
     for heavy in ("'asyncio'", "'fastapi'", "'flask'", "'django'", "'polars'", "'re2'", "'maxminddb'", "'httpx'"):
         assert heavy not in loaded
+
+
+PRESSED = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Presser(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+at = sys.argv.pop()
+sys.meta_path.insert(0, Presser())
+from crawlguard.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("click", ["check"]),
+        ("crawlguard.console", ["check"]),
+        ("importlib.metadata", ["--help"]),
+        ("crawlguard.commands.check", ["check"]),
+        ("yaml", ["explain"]),
+        ("crawlguard.guard", ["explain"]),
+        ("crawlguard_analyzer.commands", ["analyze"]),
+        ("polars", ["analyze", "--help"]),
+        ("crawlguard_analyzer.analyze", ["analyze", "--help"]),
+    ],
+)
+def test_ctrl_c_while_modules_load_ends_in_a_line(module: str, command: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", PRESSED, *command, module], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ncrawlguard: stopped\n")
+
+
+def test_the_console_script_loads_next_to_nothing_before_it_can_be_stopped() -> None:
+    code = "import sys; before = {*sys.modules}; import crawlguard.cli; print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if not name.startswith("importlib")}
+    assert loaded <= {"__future__", "crawlguard", "crawlguard.cli", "crawlguard.commands", "warnings"}
+
+
+def test_the_package_has_what_it_names() -> None:
+    for name in crawlguard.__all__:
+        assert getattr(crawlguard, name).__name__ == name
+        assert name in dir(crawlguard)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        crawlguard.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from flask import Flask
 
-from crawlguard.cli import cli
+from crawlguard.commands.group import cli
 from crawlguard.loader import parse_policy
 from crawlguard.policy.conditions import _FIELDS
 from crawlguard.policy.model import FINAL_ACTIONS
