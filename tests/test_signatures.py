@@ -20,8 +20,8 @@ from crawlguard.policy.ruleset import RuleVerdict
 from crawlguard.policy.terms import Charge
 from crawlguard.request import RequestView
 from crawlguard.signals import penalty
-from crawlguard.signals.conduct import Conduct
-from crawlguard.signals.shape import ANY, EVIDENCE, even, judge
+from crawlguard.signals.conduct import EVIDENCE, Conduct
+from crawlguard.signals.shape import ANY, even, judge
 from crawlguard.store import MemoryStore, RateStore, SharedStore
 
 from .policy_corpus import DATA, TELSTRA, Clock, guard_of, view
@@ -266,6 +266,15 @@ def test_a_shape_is_judged_as_it_is_written(documents: int, assets: int, distinc
     else:
         share = assets * 50 < documents + assets
         assert found is (share and distinct * 10 > documents * 9 and (wanted is None or wanted is bool(robots)))
+
+
+@pytest.mark.parametrize("kind", ["memory", "shared"])
+def test_distinct_paths_alone_can_be_asked_to_be_regular_too(kind: str, tmp_path: Path) -> None:
+    rng, clock = random.Random(3), Clock()
+    policy = guard_of(rate(distinct_paths=30, within="1h", regular=True)).policy
+    guard = Guard(policy, store=Store(kind, str(tmp_path / "rates")), clock=clock)
+    assert all(d.allowed for d in crawler(guard, clock, 60, lambda: rng.expovariate(1 / 2)))
+    assert any(not d.allowed for d in crawler(guard, clock, 60, lambda: 2.0, ip=TELSTRA))
 
 
 def test_a_burst_at_one_instant_is_not_regular() -> None:

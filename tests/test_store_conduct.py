@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawlguard.signals.conduct import ASSET, DOCUMENT, ROBOTS, Conduct, kind_of
+from crawlguard.signals.conduct import ASSET, DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
 from crawlguard.signals.sketch import BITS, MOST, Sketch, estimate
 from crawlguard.store import MemoryStore, RateStore, SharedStore
 from crawlguard.store.memory_conduct import MemoryConduct
@@ -88,6 +88,29 @@ class TestContract:
             if again:
                 assert same(store.conduct(key, now, within, kind, mark, dry=True), diary.told(now))
             assert same(store.conduct(key, now, within, kind, mark), diary.told(now))
+
+    @given(requests, st.integers(1, 1 << 44), st.sampled_from((10 * S, 600 * S)), st.integers(1, 30))
+    def test_with_a_limit_it_says_whether_that_is_over_and_then_what_was_asked_for(
+        self, store: RateStore, requests: list[tuple[int, int, int, bool]], now: int, within: int, limit: int
+    ) -> None:
+        key, diary = fresh_key(), Diary(within)
+        for gap, kind, path, dry in requests:
+            now += gap
+            mark = store.mark(f"/{path}") if path else 0
+            diary.add(now, kind, mark)
+            exact = diary.told(now)
+            for found in [store.conduct(key, now, within, kind, mark, True, limit)] * dry + [
+                store.conduct(key, now, within, kind, mark, False, limit)
+            ]:
+                assert abs(exact.distinct - limit) <= 1 or (found.distinct > limit) is (exact.distinct > limit)
+                assert (found.documents >= EVIDENCE) is (exact.documents >= EVIDENCE)
+                if found.distinct > limit:
+                    assert (found.documents, found.assets, found.robots, found.left) == (
+                        exact.documents,
+                        exact.assets,
+                        exact.robots,
+                        exact.left,
+                    )
 
     @pytest.mark.parametrize("paths", [1, 4, 5, 100, 1000, 10_000, 40_000])
     def test_distinct_paths_are_told_to_five_percent(self, store: RateStore, paths: int) -> None:

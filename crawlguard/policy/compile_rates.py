@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from ..request import RequestView
 from ..signals import penalty
-from ..signals.conduct import DOCUMENT, ROBOTS, Conduct, kind_of
+from ..signals.conduct import DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
 from ..signals.headers import fingerprint_key
 from ..signals.rate import Window, mix, mix2
-from ..signals.shape import ANY, EVIDENCE, Limits, judge
+from ..signals.shape import ANY, Limits, judge
 from .check import window_key
 from .rates import RESPONSES, Bound, RateOver, Shape, WindowIs
 from .ruleset import Client, UaFacts
@@ -231,6 +231,7 @@ class _Signature:
             for span in sorted(spans)
         )
         self.shape = _shape_test(when.shape) if when.shape else None
+        self.timed = when.shape is not None and when.shape.regular is not None
         self.buckets = (
             *((salt, w.interval, w.tolerance) for salt, _, w in self.words),
             *((salt, charge.within, 2 * charge.within) for salt, charge in self.charges),
@@ -266,6 +267,7 @@ class _Signature:
 
     def _profile(self, salt: int, within: int, limit: int | None, *_: bool) -> Test:
         key_of, shape, most = self.key, self.shape, limit or 0  # there is one: no words, so distinct paths are what is limited
+        asked = 0 if self.timed else most
         place = _PLACES.get(self.per, 0)
 
         def profile(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
@@ -274,9 +276,9 @@ class _Signature:
                 return None
             path = view.path
             if "." in path and (kind := kind_of(path)) != DOCUMENT:
-                found = rates.conduct(key ^ salt, now, within, kind, 0, False, most)
+                found = rates.conduct(key ^ salt, now, within, kind, 0, False, asked)
             else:
-                found = rates.conduct(key ^ salt, now, within, DOCUMENT, rates.mark(path), False, most)
+                found = rates.conduct(key ^ salt, now, within, DOCUMENT, rates.mark(path), False, asked)
                 if found.distinct > most:
                     shown = shape is None or shape(found)
                     return found.left if shown else shown

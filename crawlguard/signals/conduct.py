@@ -24,16 +24,21 @@ LONGEST: Final = max(map(len, ASSETS))
 AHEAD: Final = 60_000_000
 """Microseconds by which another worker's window may end later than ours could: its clock was read later. What is further is no window of ours."""
 
-DOCUMENTS, _ASSETS = 40, 16
-_FULL, _FULL_ROBOTS = (1 << 24) - 1, (1 << 16) - 1
-_ONE, _SMALL = 1 << DOCUMENTS, (1 << DOCUMENTS) - 1
+DOCUMENTS, _ASSETS, _ROBOTS = 42, 20, 14
+"""Counts are one word: documents << 42 | assets << 20 | robots << 14, each saturating; the lowest bits are the stores' own."""
+ONE: Final = 1 << DOCUMENTS
+FULL: Final = (1 << 22) - 1 << DOCUMENTS
+_MANY, _MANY_ROBOTS = (1 << 22) - 1, (1 << 6) - 1
+
+EVIDENCE: Final = 20
+"""Documents before a shape is judged: a visitor who opens fewer pages shows none, and a share of fewer is chance."""
 
 _new = tuple.__new__  # a third of what Conduct() costs
 
-State = tuple[int, int, int, float, float]
-"""until (us), counts (documents << 40 | assets << 16 | robots, each saturating), time of the last document (us), and of the gaps between
-documents the mean (us) and the sum of squared differences from it (us^2)."""
-FRESH: Final[State] = (0, 0, 0, 0.0, 0.0)
+Paces = tuple[int, int, float, float]
+"""Documents whose times were noted, the time of the last one (us), and of the gaps between them the mean (us) and the sum of squared differences
+from it (us^2)."""
+NONE_PACED: Final[Paces] = (0, 0, 0.0, 0.0)
 
 
 class Conduct(NamedTuple):
@@ -66,7 +71,7 @@ def kind_of(path: str) -> int:
 
 def weight(counts: int) -> int:
     """How many requests the counts of a state stand for: what has most is the last to be forgotten."""
-    return (counts >> DOCUMENTS) + (counts >> _ASSETS & _FULL)
+    return (counts >> DOCUMENTS) + (counts >> _ASSETS & _MANY)
 
 
 def running(until: int, now: int, within: int) -> bool:
@@ -74,29 +79,34 @@ def running(until: int, now: int, within: int) -> bool:
     return now < until <= now + within + AHEAD
 
 
-def step(counts: int, last: int, mean: float, spread: float, now: int, kind: int) -> tuple[int, int, float, float]:
-    """The rest of a state in a running window, after one more request. The running mean and spread are Welford's (Knuth, TAOCP 4.2.2)."""
+def counted(counts: int, kind: int) -> int:
+    """The counts after one more request."""
     if kind == DOCUMENT:
-        documents = counts >> DOCUMENTS
-        if documents:
-            gap = now - last if now > last else 0
-            off = gap - mean
-            mean += off / documents
-            spread += off * (gap - mean)
-        return (counts + _ONE if documents < _FULL else counts), now, mean, spread
+        return counts + ONE if counts < FULL else counts
     if kind == ASSET:
-        if counts >> _ASSETS & _FULL < _FULL:
-            counts += 1 << _ASSETS
-    elif counts & _FULL_ROBOTS < _FULL_ROBOTS:
-        counts += 1
-    return counts, last, mean, spread
+        return counts + (1 << _ASSETS) if counts >> _ASSETS & _MANY < _MANY else counts
+    return counts + (1 << _ROBOTS) if counts >> _ROBOTS & _MANY_ROBOTS < _MANY_ROBOTS else counts
 
 
-def conduct_of(state: State, now: int, distinct: int) -> Conduct:
-    """What a state says at ``now``."""
-    until, counts, _, mean, spread = state
-    documents, small = counts >> DOCUMENTS, counts & _SMALL
-    assets, robots = small >> _ASSETS, small & _FULL_ROBOTS
-    gaps = documents - 1 if documents else 0
+def paced(paces: Paces, now: int) -> Paces:
+    """The paces after one more document. The running mean and spread are Welford's (Knuth, TAOCP 4.2.2)."""
+    noted, last, mean, spread = paces
+    if noted:
+        gap = now - last if now > last else 0
+        off = gap - mean
+        mean += off / noted
+        spread += off * (gap - mean)
+    return min(noted + 1, _MANY), now, mean, spread
+
+
+def conduct_of(counts: int, paces: Paces, distinct: int, left: int) -> Conduct:
+    """What has been counted in a window that ends in ``left`` us."""
+    documents, assets, robots = counts >> DOCUMENTS, counts >> _ASSETS & _MANY, counts >> _ROBOTS & _MANY_ROBOTS
+    noted, _, mean, spread = paces
+    gaps = noted - 1 if noted else 0
     deviation = int(sqrt(spread / gaps)) if gaps and spread > 0 else 0
-    return _new(Conduct, (documents + assets + robots, documents, assets, robots, distinct, gaps, int(mean), deviation, until - now))
+    return _new(Conduct, (documents + assets + robots, documents, assets, robots, distinct, gaps, int(mean), deviation, left))
+
+
+UNDER: Final = (Conduct(0, 0, 0, 0, 0, 0, 0, 0, 0), Conduct(EVIDENCE, EVIDENCE, 0, 0, 0, 0, 0, 0, 0))
+"""What a store may say of a key that is not over its limit of distinct paths: while there are fewer documents than EVIDENCE, and then."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from .conduct import Conduct
+from .conduct import EVIDENCE, Conduct
 
-EVIDENCE = 20
-"""Documents before a shape is judged: a visitor who opens fewer pages shows none, and a share of fewer is chance."""
 GAPS = 12
 """Gaps between documents before their evenness is judged."""
 EVEN = 0.3

@@ -43,8 +43,8 @@ class RateStore(Protocol):
 
         The window of ``within`` us begins with the key's first request and is then forgotten as a whole. ``kind``: DOCUMENT, ASSET or ROBOTS. ``mark``: the
         keyed hash of a document's path (``mark``), 0 not to count it as a distinct path. ``dry``: the same answer, counting nothing.
-        ``limit`` > 0: no more is asked than whether ``distinct`` is above it, and while it is not, only ``documents``, ``distinct`` and ``left``
-        need be true of the answer.
+        ``limit`` > 0: no more is asked than whether ``distinct`` is above it. While it is not, the answer need tell no more than that, and whether
+        there are EVIDENCE documents; the gaps between documents are never asked for.
         """
 
     def swarm(

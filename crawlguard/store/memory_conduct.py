@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..signals.conduct import DOCUMENT, FRESH, Conduct, State, conduct_of, running, step
+from ..signals.conduct import DOCUMENT, NONE_PACED, Conduct, Paces, conduct_of, counted, paced, running
 from ..signals.sketch import FEW, LOW, Sketch, estimate
 
 PROFILES = 32_768
@@ -10,7 +10,9 @@ PROFILES = 32_768
 SKETCHES = 2048
 """Bitmaps in a generation; two are kept, 1 KiB each."""
 
-_NONE: tuple[int, ...] = ()
+State = tuple[int, int, Paces, tuple[int, ...]]
+"""When the window ends (us), the counts, the paces, and the first few paths: one more than FEW where there is a bitmap of them."""
+_FRESH: State = 0, 0, NONE_PACED, ()
 
 
 class MemoryConduct:
@@ -18,18 +20,20 @@ class MemoryConduct:
 
     def __init__(self, profiles: int = PROFILES, sketches: int = SKETCHES) -> None:
         self._profiles, self._sketches = profiles, sketches
-        self._new: dict[int, tuple[State, tuple[int, ...]]] = {}
-        self._old: dict[int, tuple[State, tuple[int, ...]]] = {}
+        self._new: dict[int, State] = {}
+        self._old: dict[int, State] = {}
         self._new_bits: dict[int, Sketch] = {}
         self._old_bits: dict[int, Sketch] = {}
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore."""
         new = self._new
-        state, few = new.get(key) or self._old.get(key) or (FRESH, _NONE)
-        if not running(state[0], now, within):
-            state, few = (now + within, 0, 0, 0.0, 0.0), _NONE
-        state = (state[0], *step(*state[1:], now, kind))
+        until, counts, paces, few = new.get(key) or self._old.get(key) or _FRESH
+        if not running(until, now, within):
+            until, counts, paces, few = now + within, *_FRESH[1:]
+        counts = counted(counts, kind)
+        if kind == DOCUMENT:
+            paces = paced(paces, now)
         bits = self._bits(key) if len(few) > FEW else None
         distinct = estimate(bits.ones) if bits is not None else len(few)
         if mark and kind == DOCUMENT:
@@ -47,8 +51,8 @@ class MemoryConduct:
             if key not in new and len(new) >= self._profiles:
                 self._old, self._new = new, {}
                 new = self._new
-            new[key] = state, few
-        return conduct_of(state, now, distinct)
+            new[key] = until, counts, paces, few
+        return conduct_of(counts, paces, distinct, until - now)
 
     def _bits(self, key: int) -> Sketch:
         """The bitmap of a key that has one; an empty one when strangers have pushed it out."""

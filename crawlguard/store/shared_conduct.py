@@ -1,9 +1,10 @@
 """Profiles of all workers of a host, in one mapped file of fixed size: slots of 64 bytes, and bitmaps for whoever asks for many pages.
 
-    slot = key, until, counts, last, mean, spread, few, seal            bitmap = key, until, ones, 0, 8,192 bits
+    slot = key, until, counts, few, last, mean, spread, seal            bitmap = key, until, ones, 0, 8,192 bits
 
-A slot is written in one go but not in one instant. Its seal tells a whole one from two halves, so that nobody is ever judged by another's
-requests: a slot with a broken seal counts as fresh. Two workers that count one key in the same instant count it once.
+Words are read and written whole. Whoever takes a slot over writes its key last, and all that is counted in it bears a mark of the key that it
+belongs to: what a worker writes that was stopped while its slot went to somebody else counts as nothing, so that nobody is judged by another's
+requests. Two workers that count one key in the same instant count it once.
 
 Where a key lies is decided by a secret multiplication (multiply-shift hashing, Dietzfelbinger et al., J. Algorithms 25, 1997), so that
 not even keys which a client can choose (a fingerprint) can be aimed at one place. A full neighbourhood forgets whoever asked least, and
@@ -18,11 +19,27 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from ..signals.conduct import AHEAD, DOCUMENT, DOCUMENTS, Conduct, conduct_of, running, step, weight
+from ..signals.conduct import (
+    AHEAD,
+    DOCUMENT,
+    DOCUMENTS,
+    EVIDENCE,
+    FULL,
+    NONE_PACED,
+    ONE,
+    UNDER,
+    Conduct,
+    Paces,
+    conduct_of,
+    counted,
+    paced,
+    running,
+    weight,
+)
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGCONDU2"
+_MAGIC = b"CGCONDU3"
 NEIGHBOURHOOD = 8
 """Slots, and bitmaps, that a key may lie in."""
 SLOTS_PER_SKETCH = 16
@@ -32,13 +49,20 @@ _FOLD = SLOTS_PER_SKETCH.bit_length() - 1
 _SLOT, _HEAD = 8, 4
 _SKETCH = _HEAD + BITS // 64
 """Words of a slot, of a bitmap's head, and of a bitmap with its head."""
-_WHOLE, _REST = struct.Struct("@4Q2d2Q"), struct.Struct("@2Q2d2Q")
-_unpack, _pack, _pack_rest = _WHOLE.unpack_from, _WHOLE.pack_into, _REST.pack_into
-"""A slot, and a slot from its counts on."""
+_OWNER = 0x3FFF
+"""The bits of counts that are those of ``key ^ until``."""
 _SPREAD = 1 << 63
-"""In ``few``: the paths are in a bitmap. Below it, 14 bits for each of the first few paths: 1 + the bit that it sets."""
+"""In ``few``: the paths are in a bitmap, and the lowest bits say in which of the neighbourhood. Else the lowest 56 bits are 14 for each of the
+first few paths (1 + the bit that it sets), and the next those of the key."""
+_MARKED, _MARK, _ENTRIES = 56, 0x7F, (1 << 56) - 1
+_PLACE = NEIGHBOURHOOD - 1
+_ENOUGH = EVIDENCE << DOCUMENTS
+_early, _calm = UNDER
 
-_new = tuple.__new__
+_PACES = struct.Struct("@Q2dQ")
+_unpack, _pack = _PACES.unpack_from, _PACES.pack_into
+_NOTED, _SEAL = 40, (1 << 40) - 1
+"""``seal``: how many documents' times were noted, and 40 bits of ``key ^ until ^ last``."""
 
 
 def tables(size: int) -> tuple[int, int]:
@@ -67,54 +91,80 @@ class SharedConduct:
         self._closing = weakref.finalize(self, let_go, self._words, self._bytes, self._map)
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
-        """Count one request; see RateStore."""
-        octets, number = self._bytes, key * self._odd >> self._shift & self._mask
-        at = number << 6
-        found, until, counts, last, mean, spread, few, seal = _unpack(octets, at)
-        sealed = key ^ until ^ few
-        known = found == key and seal == sealed ^ counts ^ last and now < until <= now + within + AHEAD
-        if not known:
-            at, until, counts, last, mean, spread, few = self._elsewhere(key, number, now, within, dry)
-        counts, last, mean, spread = step(counts, last, mean, spread, now, kind)
-        path = mark & LOW if mark and kind == DOCUMENT else -1
-        if few != _SPREAD:
-            distinct = (few.bit_length() + 13) // 14
-            if path >= 0:
-                few, distinct = self._few(key, number, now, until, few, path + 1, dry)
-                sealed = key ^ until ^ few
-        else:
-            words, head = self._words, self._heads + (number >> _FOLD) * _SKETCH
-            if words[head] == key and words[head + 1] == until and path >= 0 and not dry:
-                ones, eighth, bit = words[head + 2], (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
+        """Count one request; see RateStore. This is the way of whoever has asked for some pages already; the others' is ``_count``."""
+        words, number = self._words, key * self._odd >> self._shift & self._mask
+        at = number << 3
+        few = words[at + 3]
+        if limit and few >= _SPREAD and words[at] == key and kind == DOCUMENT and mark and not dry:
+            until, counts = words[at + 1], words[at + 2]
+            head = self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
+            if (
+                words[head] == key
+                and words[head + 1] == until
+                and now < until <= now + within + AHEAD
+                and not (counts ^ key ^ until) & _OWNER
+                and counts < FULL
+            ):
+                path, octets, ones = mark & LOW, self._bytes, words[head + 2]
+                eighth, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
                 eight = octets[eighth]
                 if not eight & bit:
                     octets[eighth], ones = eight | bit, ones + 1
                     words[head + 2] = ones = self._ones(head) if ones & 63 == 0 else ones
+                words[at + 2] = counts = counts + ONE
                 distinct = estimate(ones)
-            else:
-                distinct = self._spread(key, number, now, until, path, dry)
-        if known:
-            if not dry:
-                _pack_rest(octets, at + 16, counts, last, mean, spread, few, sealed ^ counts ^ last)
-            if limit and distinct <= limit:
-                documents = counts >> DOCUMENTS
-                return _new(Conduct, (documents, documents, 0, 0, distinct, 0, 0, 0, until - now))
-        elif not dry:
-            _pack(octets, at, key, until, counts, last, mean, spread, few, key ^ until ^ few ^ counts ^ last)
-        return conduct_of((until, counts, last, mean, spread), now, distinct)
+                if distinct <= limit:
+                    return _calm if counts >= _ENOUGH else _early
+                return conduct_of(counts, NONE_PACED, distinct, until - now)
+        return self._count(key, number, now, within, kind, mark, dry, limit)
 
-    def _elsewhere(self, key: int, number: int, now: int, within: int, dry: bool) -> tuple[int, int, int, int, float, float, int]:
-        """Where a key's slot is (in bytes) when its first one does not hold it whole and running, and what is in it: a new window, if need be."""
-        words, first = self._words, number * _SLOT
-        if words[first]:  # in a slot that was never used a key is new
-            for at in range(first, first + NEIGHBOURHOOD * _SLOT, _SLOT):
-                if words[at] != key:
-                    continue
-                _, until, counts, last, mean, spread, few, seal = _unpack(self._bytes, at << 3)
-                if seal == key ^ until ^ counts ^ last ^ few and running(until, now, within):
-                    return at << 3, until, counts, last, mean, spread, few
-                return at << 3, now + within, 0, 0, 0.0, 0.0, 0
-        return (0 if dry else self._take(first, now)) << 3, now + within, 0, 0, 0.0, 0.0, 0
+    def _count(self, key: int, number: int, now: int, within: int, kind: int, mark: int, dry: bool, limit: int) -> Conduct:
+        words = self._words
+        at, known = self._slot(key, number * _SLOT, now, within)
+        until = words[at + 1] if known else now + within
+        owner = (key ^ until) & _OWNER
+        counts, few = (words[at + 2], words[at + 3]) if known else (owner, 0)
+        if few < _SPREAD:
+            few = few & _ENTRIES if few >> _MARKED == key & _MARK else 0
+        counts = counted(counts, kind)
+        paces = NONE_PACED if limit else self._paces(key, at, until, now, kind, known, dry)
+        path = mark & LOW if mark and kind == DOCUMENT else -1
+        if few < _SPREAD:
+            few, distinct = self._few(key, number, now, until, few, path + 1, dry)
+        else:
+            few, distinct = self._spread(key, number, now, until, few, path, dry)
+        if not dry:
+            if not known:
+                words[at], words[at + 1] = 0, until  # nobody's while it is being written
+            words[at + 2], words[at + 3] = counts, few if few >= _SPREAD else few | (key & _MARK) << _MARKED
+            if not known:
+                words[at] = key
+        if limit and distinct <= limit:
+            return _calm if counts >= _ENOUGH else _early
+        return conduct_of(counts, paces, distinct, until - now)
+
+    def _slot(self, key: int, first: int, now: int, within: int) -> tuple[int, bool]:
+        """Where a key's slot is, and whether its window runs; else where it may begin one: the free or finished slot, or that of whoever asked least."""
+        words = self._words
+        for at in range(first, first + NEIGHBOURHOOD * _SLOT, _SLOT):
+            if words[at] == key:
+                until = words[at + 1]
+                return at, running(until, now, within) and not (words[at + 2] ^ key ^ until) & _OWNER
+            if at == first and not words[at]:  # in a slot that was never used a key is new
+                return at, False
+        return self._take(first, now), False
+
+    def _paces(self, key: int, at: int, until: int, now: int, kind: int, known: bool, dry: bool) -> Paces:
+        """The paces of a key, after one more document."""
+        place = at + 4 << 3
+        last, mean, spread, seal = _unpack(self._bytes, place)
+        own = (key ^ until) & _SEAL
+        paces = (seal >> _NOTED, last, mean, spread) if known and not (seal ^ own ^ last) & _SEAL else NONE_PACED
+        if kind == DOCUMENT:
+            paces = noted, last, mean, spread = paced(paces, now)
+            if not dry:
+                _pack(self._bytes, place, last, mean, spread, noted << _NOTED | (own ^ last) & _SEAL)
+        return paces
 
     def _take(self, first: int, now: int) -> int:
         """A slot for a new key: one that is free or whose window is over, else that of whoever asked least, then first."""
@@ -131,45 +181,35 @@ class SharedConduct:
     # ---- paths
 
     def _few(self, key: int, number: int, now: int, until: int, few: int, entry: int, dry: bool) -> tuple[int, int]:
-        """Count a path among the first few: what to remember, and how many different ones there are."""
+        """Count a path (0: none) among the first few: what to remember, and how many different ones there are."""
         filled = (few.bit_length() + 13) // 14
         held = [few >> 14 * n & 0x3FFF for n in range(filled)]
-        if entry in held:
+        if not entry or entry in held:
             return few, filled
         if filled < FEW:
             return few | entry << 14 * filled, filled + 1
-        if not dry:
-            self._begin(key, number, now, until, [*held, entry])
-        return _SPREAD, filled + 1
+        return (few if dry else self._begin(key, number, now, until, [*held, entry])), filled + 1
 
-    def _spread(self, key: int, number: int, now: int, until: int, path: int, dry: bool) -> int:
-        """Count a path (-1: none) in the key's bitmap: how many different ones there are."""
-        words, head = self._words, self._heads + (number >> _FOLD) * _SKETCH
-        if words[head] != key or words[head + 1] != until:
-            head = self._head(key, head, until)
-            if head < 0:  # pushed out by others: begin again
-                return int(path >= 0) if dry else self._begin(key, number, now, until, [path + 1] if path >= 0 else [])
+    def _spread(self, key: int, number: int, now: int, until: int, few: int, path: int, dry: bool) -> tuple[int, int]:
+        """Count a path (-1: none) in the key's bitmap: where that is, and how many different ones there are."""
+        words, octets = self._words, self._bytes
+        head = self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
+        if words[head] != key or words[head + 1] != until:  # pushed out by others: begin again
+            there = int(path >= 0)
+            return (few if dry else self._begin(key, number, now, until, [path + 1] if there else [])), there
         ones = words[head + 2]
         if path >= 0:
-            octets, at, bit = self._bytes, (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
+            at, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
             eight = octets[at]
             if not eight & bit:
                 ones += 1
                 if not dry:
                     octets[at] = eight | bit
                     words[head + 2] = ones = self._ones(head) if ones & 63 == 0 else ones
-        return estimate(ones)
-
-    def _head(self, key: int, first: int, until: int) -> int:
-        """Where a key's bitmap for the window is, -1 when it has none."""
-        words = self._words
-        for head in range(first, first + NEIGHBOURHOOD * _SKETCH, _SKETCH):
-            if words[head] == key and words[head + 1] == until:
-                return head
-        return -1
+        return few, estimate(ones)
 
     def _begin(self, key: int, number: int, now: int, until: int, entries: Sequence[int]) -> int:
-        """Give a key a bitmap (a free one, else that of whoever has asked for fewest paths) and set its first bits; how many were set."""
+        """Give a key a bitmap (a free one, else that of whoever has asked for fewest paths) and set its first bits: what ``few`` says of it."""
         words, octets = self._words, self._bytes
         first = head = self._heads + (number >> _FOLD) * _SKETCH
         least = 1 << 128
@@ -186,7 +226,7 @@ class SharedConduct:
             bits[entry - 1 >> 3] |= 1 << (entry - 1 & 7)
         octets[head + _HEAD << 3 : head + _SKETCH << 3] = bits
         words[head + 1], words[head + 2], words[head] = until, len(entries), key
-        return len(entries)
+        return _SPREAD | (head - first) // _SKETCH
 
     def _ones(self, head: int) -> int:
         """The bits that are set, counted: now and then, as writers that met may have counted one twice."""
