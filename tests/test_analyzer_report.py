@@ -6,15 +6,20 @@ import json
 from dataclasses import replace
 from datetime import date
 
+import click
 import polars as pl
 import pytest
 from crawlguard_analyzer import tables as module
 from crawlguard_analyzer.analysis import Analysis, Totals
+from crawlguard_analyzer.report.html import page
+from crawlguard_analyzer.report.mail import mail
+from crawlguard_analyzer.report.terminal import show
+from crawlguard_analyzer.report.words import members
 from crawlguard_analyzer.tables import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .analyzer_report_sample import ACTIONS, COMPLIANCE, FIRST_DAY, HOSTILE, KINDS, analysis, hostile, tables
+from .analyzer_report_sample import ACTIONS, CHROME, COMPLIANCE, FIRST_DAY, HOSTILE, KINDS, Kind, analysis, hostile, tables
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,25 @@ def test_a_swarms_reasons_are_what_most_of_its_members_share(month: Analysis) ->
         for name, share in zip(row["reasons"], row["values"], strict=True):
             assert share == pytest.approx((members[f"{name}_points"] > 0).mean())
             assert share >= module.MOSTLY
+
+
+def test_what_is_left_of_a_group_beside_its_crawlers_is_told_from_a_swarm_of_many() -> None:
+    rest = few(1, "45.148.10.0/24"), few(1, "45.149.0.0/16", network="45.149.1")
+    clients, rollup = tables(kinds=(*KINDS, *rest))
+    found = Analysis.of(clients, rollup, None, Totals())
+    told = {row["swarm"]: members(row) for row in found.swarms.iter_rows(named=True)}
+    assert told["45.148.10.0/24"] == "1 client beside 5 crawlers"
+    assert told["45.149.0.0/16"] == "1 client of a group"
+    assert told["AS45899"] == "60 clients"
+    text = click.unstyle(show(found, width=160))
+    assert "by 1 client beside 5 crawlers in 1 subnet" in text
+    assert "1 client beside 5 crawlers" in page(found)
+    assert "swarm: 1 client beside 5 crawlers" in mail(found)
+
+
+def few(clients: int, swarm: str, network: str = "45.148.10") -> Kind:
+    """A swarm of few in some network."""
+    return Kind("swarm", clients, network, 48090, 3, 1.0, CHROME, swarm=swarm)
 
 
 def test_networks_add_up(month: Analysis) -> None:

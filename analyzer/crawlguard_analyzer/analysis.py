@@ -50,8 +50,9 @@ class Analysis:
     - ``agents``: agent, operator, category, identity (that of most of its requests), requests, documents, bytes, clients,
       verified and spoofed (requests), first, last; of robots.txt robots_fetched, first_robots, disallowed (all null when nobody has looked), obeys (yes, no, unknown), examples.
     - ``undeclared``: clients of the classes crawler and spoofed with reasons (features), values and points (lists of equal length).
-    - ``swarms``: swarm, clients, subnets, requests, documents, bytes, assets, first, last, ua, and reasons: the features that speak against
-      most of its members, values: the share of them, points: their average.
+    - ``swarms``: swarm, clients (its members), beside (crawlers of the same group that are told each by itself), subnets, requests, documents,
+      bytes, assets, first, last, ua, and reasons: the features that speak against most of its members, values: the share of them, points: their
+      average.
     - ``networks``: kind (asn, subnet), network, country, clients, requests, bytes, and the requests of each class.
     - ``trends``: kind (agent, client, swarm), name, day, requests, for the first MOST_TRENDS of each.
     - ``curve``: threshold, and how many clients and requests without a name score that much; ``threshold`` is the one in force.

@@ -31,10 +31,11 @@ class Key(NamedTuple):
     subnets: int = 1
 
 
-_BY_HUNDREDS = pl.col("client").str.extract(r"^([0-9]+\.[0-9]+)\.") + ".0.0/16"
+BY_HUNDREDS = pl.col("client").str.extract(r"^([0-9]+\.[0-9]+)\.") + ".0.0/16"
+"""The /16 of an IPv4 address."""
 KEYS = (
     Key("subnet", pl.col("subnet")),
-    Key("wide", pl.when(pl.col("cloud") > 0).then(_BY_HUNDREDS)),  # a rented swarm has addresses all over its cloud
+    Key("wide", pl.when(pl.col("cloud") > 0).then(BY_HUNDREDS)),  # a rented swarm has addresses all over its cloud
     Key("system", pl.when(pl.col("cloud") > 0).then("AS" + pl.col("asn").cast(pl.String))),
     Key("look", pl.when((pl.col("ancient") >= OLD) | (pl.col("impossible") > 0)).then(pl.col("ua")), members=20, subnets=10),
 )

@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from .swarms import BY_HUNDREDS
+
 MOST = 500
 """Rows of a table, those of most requests; all the clients are in ``clients``."""
 MOST_DAYS = 1000
@@ -119,7 +121,9 @@ def undeclared(clients: pl.DataFrame) -> pl.DataFrame:
 
 
 def swarms(clients: pl.DataFrame) -> pl.DataFrame:
-    """The members of each swarm together, with what speaks against most of them."""
+    """The members of each swarm together, with what speaks against most of them; ``beside``: crawlers of the same network or User-Agent that
+    are busy enough to be told each by itself, and are no members. So a swarm may have a single member.
+    """
     features = _features(clients)
     members = clients.filter((pl.col("class") == "swarm") & pl.col("swarm").is_not_null())
     found = members.sort("requests", "client", descending=[True, False]).group_by("swarm").agg(
@@ -133,8 +137,19 @@ def swarms(clients: pl.DataFrame) -> pl.DataFrame:
         *(pl.col(name + _POINTS).mean() for name in features),
     )  # fmt: skip
     top = found.sort("requests", "swarm", descending=[True, False]).head(MOST)
-    columns = ("swarm", "clients", "subnets", *LOAD, "assets", "first", "last", "ua")
+    top = top.join(_beside(clients, top["swarm"]), on="swarm", how="left", maintain_order="left").with_columns(
+        pl.col("beside").fill_null(0)
+    )
+    columns = ("swarm", "clients", "beside", "subnets", *LOAD, "assets", "first", "last", "ua")
     return _with_reasons(top, features, least=MOSTLY).select(*columns, "reasons", "values", "points")
+
+
+def _beside(clients: pl.DataFrame, names: pl.Series) -> pl.DataFrame:
+    """How many crawlers have what a swarm is named for (see ``swarms.KEYS``)."""
+    alone = clients.filter(pl.col("class") == "crawler")
+    kinds = (pl.col("subnet"), BY_HUNDREDS, pl.lit("AS") + pl.col("asn").cast(pl.String), pl.col("ua"))
+    found = pl.concat([alone.select(kind.alias("swarm")) for kind in kinds]).filter(pl.col("swarm").is_in(names.implode()))
+    return found.group_by("swarm").agg(pl.len().cast(pl.Int64).alias("beside"))
 
 
 def _with_reasons(few: pl.DataFrame, features: list[str], least: float | None = None) -> pl.DataFrame:

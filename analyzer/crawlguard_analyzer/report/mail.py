@@ -11,7 +11,7 @@ import polars as pl
 from ..analysis import Analysis
 from ..tables import CLASSES, UNDECLARED
 from .terminal import wrapped
-from .words import NAMES, NEXT, acted, count, moment, obedience, percent, plain, reason, several, size
+from .words import NAMES, NEXT, acted, count, members, moment, obedience, percent, plain, reason, several, size
 
 WIDTH = 78
 ROWS = 5
@@ -110,10 +110,7 @@ def _undeclared(analysis: Analysis, last: date) -> Iterator[str]:
         yield "No machine that hides what it is came this week."
         return
     yield "Machines that hide what they are, and came this week (all their requests)"
-    rows = [
-        (plain(row["swarm"], 39), row["requests"], f"swarm of {count(row['clients'], 'client')}")
-        for row in swarms.head(ROWS).iter_rows(named=True)
-    ]
+    rows = [(plain(row["swarm"], 39), row["requests"], f"swarm: {members(row)}") for row in swarms.head(ROWS).iter_rows(named=True)]
     rows += [(plain(row["client"], 39), row["requests"], _why(row)) for row in alone.head(ROWS).iter_rows(named=True)]
     width = max(len(name) for name, _, _ in rows)
     for name, requests, why in rows:

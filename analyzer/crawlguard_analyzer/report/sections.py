@@ -11,7 +11,7 @@ from ..tables import CLASSES
 from .cells import ROWS, Column, Row, both, legend, name_of, stroke, sub, table_of
 from .markup import Content, Markup, el, join
 from .svg import bar_days, curve, share_bar, spark, stacked_days, swatch
-from .words import MEANINGS, NAMES, UNTIMED, acted, count, duration, moment, obedience, percent, plain, reasons, size
+from .words import MEANINGS, NAMES, UNTIMED, acted, count, duration, members, moment, obedience, percent, plain, reasons, size
 
 
 def sections(analysis: Analysis, then: str) -> list[tuple[str, str, Markup]]:
@@ -144,7 +144,7 @@ def _undeclared(analysis: Analysis) -> list[Markup]:
     def swarm(row: Row) -> str:
         return join(
             el("span", row["swarm"], class_="mono"),
-            sub(f"{count(row['clients'], 'client')} in {count(row['subnets'], 'subnet')}"),
+            sub(f"{members(row)} in {count(row['subnets'], 'subnet')}"),
         )
 
     told = []

@@ -21,6 +21,7 @@ from .words import (
     count,
     duration,
     in_short,
+    members,
     moment,
     obedience,
     percent,
@@ -141,7 +142,7 @@ class _View:
         if swarms.height:
             yield click.style("Swarms: many addresses that behave as one crawler", bold=True)
             for row in swarms.head(ROWS).iter_rows(named=True):
-                what = f"{count(row['requests'], 'request')} ({percent(row['requests'], self.requests)}) by {count(row['clients'], 'client')} in {count(row['subnets'], 'subnet')}"
+                what = f"{count(row['requests'], 'request')} ({percent(row['requests'], self.requests)}) by {members(row)} in {count(row['subnets'], 'subnet')}"
                 yield f"  {click.style(plain(row['swarm'], 40), fg='red')}  {what}"
                 yield from self._why(row)
             yield from self._more(self.heights["swarms"])

@@ -36,7 +36,7 @@ MEANINGS = {
     "feed": "name themselves as a reader of feeds",
     "monitor": "name themselves as a monitor",
     "crawler": "call themselves a browser, or nothing, and behave like a crawler",
-    "swarm": "many addresses, each with few requests, that behave as one crawler",
+    "swarm": "many addresses, each with few requests, that behave as one crawler, together or with the crawlers beside them",
     "spoofed": "carry the name of a crawler, from outside its operator's published addresses",
 }
 
@@ -199,6 +199,12 @@ def in_short(analysis: Analysis) -> list[str]:
             f"{number} of {count(clients, 'address', 'addresses')} together made {percent(by_class.get('swarm', 0), whole)} of the requests."
         )
     return said
+
+
+def members(swarm: Mapping[str, Any]) -> str:
+    """Who is a swarm: ``12 clients``, ``12 clients beside 3 crawlers``. One client alone is what is left of a group beside its crawlers."""
+    beside = f" beside {count(swarm['beside'], 'crawler')}" if swarm["beside"] else " of a group" if swarm["clients"] == 1 else ""
+    return f"{count(swarm['clients'], 'client')}{beside}"
 
 
 def several(names: Iterable[str], most: int = 4) -> str:
