@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from crawlguard_analyzer import cluster as cluster_module
 from crawlguard_analyzer.cluster import Facts, facts
-from crawlguard_analyzer.counting import AS_TOLD, Counted, count, count_all, join
+from crawlguard_analyzer.counting import AS_TOLD, Counted, Form, count, count_all, join
 from crawlguard_analyzer.reading import read
 from crawlguard_analyzer.rollup import Clients
 from crawlguard_analyzer.shards import ARITY, CHUNKS, Shard, chunks, fold, opened, shards
@@ -245,6 +245,15 @@ def test_a_worker_that_comes_later_is_checked_too() -> None:
     assert count(SHARD) == 5
     with pytest.raises(ConfigError, match=r"a worker has crawlguard .* \(here 0\)"):
         cluster_module._Checked(Facts("0", pl.__version__, 0), len)(SHARD)
+
+
+def test_a_format_of_which_no_line_is_ends_with_the_first_line(at: Cluster, tmp_path: Path) -> None:
+    odd, good = tmp_path / "odd.log", tmp_path / "good.log"
+    odd.write_text("hello\n" * 3)
+    good.write_text("\n".join([*lines(1, 2), ""]))
+    with pytest.raises(DataError, match=r"odd\.log: no line of it is of the format combined; the first one is\n    hello"):
+        count_all([str(odd)], [Statuses()], address=at.address, form=Form("combined"))
+    assert count_all([str(odd), str(good)], [Statuses()], address=at.address, form=Form("combined")).rows == 2
 
 
 # ---- no cluster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -17,7 +17,7 @@ from crawlguard.loader import load_policy
 from .backtest import Backtest, Diff, Difference
 from .backtest_view import difference_lines, outcome_lines
 from .counting import Form
-from .formats import Format
+from .formats import LOOKED_AT, Format, misfit
 from .parsed import Parsed
 from .reading import left_out
 from .report.words import plain
@@ -36,6 +36,7 @@ class Log:
         self._sources: list[Source] = []
         self._formats: list[Format] = []
         self._problems: list[str] = []
+        self._named = form.name
         for source in open_sources(inputs):
             self._take(source, form)
         self.formats = list(dict.fromkeys(one.name for one in self._formats))
@@ -63,29 +64,42 @@ class Log:
         return [*self._problems, *(problem for source in self._sources for problem in source.problems)]
 
     def shards(self, progress: Progress | None = None) -> Iterator[tuple[pl.DataFrame, int]]:
-        """Rows, and how many lines beside them were none. The next chunk is parsed while one is worked on."""
+        """Rows, and how many lines beside them were none. Raises DataError when no line of any log is of the format that the user has named."""
         before = 0
+        misfits: list[DataError] = []
+        fitting = False
         for source, one in zip(self._sources, self._formats, strict=True):
-            with ThreadPoolExecutor(1) as pool:
-                pending = None
-                for chunk in source.chunks(progress=progress and partial(_from, progress, before)):
-                    following = pool.submit(one.parse, chunk)
-                    one = one.after(chunk)  # noqa: PLW2901 - the format of what follows
-                    if pending is not None:
-                        yield _told(pending.result())
-                    pending = following
-                if pending is not None:
-                    yield _told(pending.result())
+            rows, lines = 0, list[bytes]()
+            for parsed in _parsed(source.chunks(progress=progress and partial(_from, progress, before)), one):
+                rows += parsed.rows.height
+                lines = lines or [reject.line for reject in parsed.rejects[:LOOKED_AT]]
+                yield parsed.rows, len(parsed.rejects)
             yield empty(), source.rejected
             before += source.total or 0
+            fitting |= rows > 0
+            if self._named and not rows and (error := misfit(self._named, one, lines, source.name)):
+                misfits.append(error)
+                self._problems.append(left_out(source, error))
+        if misfits and not fitting:
+            raise misfits[0]
+
+
+def _parsed(chunks: Iterable[bytes], log: Format) -> Iterator[Parsed]:
+    """The next chunk is parsed while one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        for chunk in chunks:
+            following = pool.submit(log.parse, chunk)
+            log = log.after(chunk)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 def _from(progress: Progress, before: int, read: int) -> None:
     progress(before + read)
-
-
-def _told(parsed: Parsed) -> tuple[pl.DataFrame, int]:
-    return parsed.rows, len(parsed.rejects)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from . import cluster
-from .formats import Format, detect, named
+from .formats import Format, detect, misfit, named
 from .parsed import Reject
 from .pipeline import Block, Collector, blocks
 from .shards import Shard, chunks, fold, opened, shards
@@ -75,10 +75,17 @@ def count_all(
 ) -> Counted:
     """All logs that the inputs name, counted on the cluster at ``address``, to what ``reading.read`` comes to here, byte for byte.
 
-    The collectors are pickled. ``size``: see ``shards``. Raises what ``shards``, ``cluster.run`` and ``Form.of`` raise.
+    The collectors are pickled. ``size``: see ``shards``. Raises what ``shards``, ``cluster.run`` and ``Form.of`` raise, and DataError
+    when no line is of the format that the form names.
     """
     join_all = partial(join, collectors)
-    return cluster.run(address, shards(inputs, size), partial(count, collectors, form, size), join_all, progress=progress) or join_all([])
+    found = cluster.run(address, shards(inputs, size), partial(count, collectors, form, size), join_all, progress=progress) or join_all([])
+    lines = [reject.line for reject in found.rejects]
+    if form.name and lines and not found.rows:
+        path = inputs[0] if len(inputs) == 1 else "the logs"
+        if error := misfit(form.name, form.of(b"\n".join(lines), path), lines, path):
+            raise error
+    return found
 
 
 def count(collectors: Sequence[Collector], form: Form, size: int, shard: Shard) -> Counted:

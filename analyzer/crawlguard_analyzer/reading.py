@@ -14,7 +14,7 @@ from typing import Any
 from crawlguard.errors import DataError
 
 from .counting import Counted, Form, join
-from .formats import Format
+from .formats import Format, misfit
 from .nginxconf import AccessLog
 from .parsed import Reject
 from .pipeline import Collector, run
@@ -45,8 +45,11 @@ def read(
     with ExitStack() as stack:
         keep = stack.enter_context(_kept(rejects))
         tell = stack.enter_context(bytes_line([source.total for source in sources], quiet))
-        counts = _counts(sources, collectors, form, configured, keep, tell)
+        misfits: list[DataError] = []
+        counts = _counts(sources, collectors, form, configured, keep, tell, misfits.append)
         found = fold(counts, partial(join, collectors)) or join(collectors, [])
+        if misfits and not found.rows:
+            raise misfits[0]
     return found, positions_after(sources, positions or {})
 
 
@@ -57,7 +60,9 @@ def _counts(
     configured: Sequence[AccessLog],
     keep: Keep,
     tell: Callable[[int], None],
+    unfit: Callable[[DataError], None],
 ) -> Iterator[Counted]:
+    """Of each source what is new. ``unfit`` hears of those that have no line of the format that the user has named."""
     before = 0
     for source in sources:
         if source.total == 0:  # nothing is new, so what it is need not be told
@@ -69,8 +74,14 @@ def _counts(
                 raise
             yield replace(join(collectors, []), problems=(left_out(source, error),))
             continue
-        yield _one(source, collectors, log, keep, partial(_after, tell, before))
+        found = _one(source, collectors, log, keep, partial(_after, tell, before))
         before += source.total or 0
+        lines = [reject.line for reject in found.rejects]
+        # A log that was read before had some lines of the format.
+        if log and form.name and not found.rows and not source.claimed and (wrong := misfit(form.name, log, lines, source.name)):
+            unfit(wrong)
+            found = replace(found, problems=(*found.problems, left_out(source, wrong)))
+        yield found
 
 
 def left_out(source: Source, error: DataError) -> str:

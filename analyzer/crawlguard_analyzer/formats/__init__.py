@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from crawlguard.errors import DataError
 
@@ -15,10 +15,12 @@ from .known import NAMES
 from .w3c import HEADER
 from .wrapped import Wrapped, bare, wrap_of
 
-__all__ = ["HEADER", "Format", "detect", "named"]
+__all__ = ["HEADER", "LOOKED_AT", "Format", "detect", "misfit", "named"]
 
 SAMPLE = 1 << 16
 """Bytes that are looked at, at most."""
+LOOKED_AT = 100
+"""Lines that are looked at once more, when none of all is of the format that was named."""
 SHARE = 5
 """A log is of the first format that reads half of its first lines, else of the one that reads most, if that is one line in so many."""
 
@@ -45,17 +47,38 @@ def detect(sample: bytes, *, path: str = "", client: str = "") -> Format:
     sample = sample[: sample.rfind(b"\n") + 1] or sample
     if (wrap := wrap_of(sample)) and (inner := _best(bare(sample, wrap), client)):
         return Wrapped(inner, wrap)
-    found = _best(sample, client) or _best(_GARBAGE.sub(b'"GET / HTTP/1.0"', sample), client)
+    found = _best(sample, client) or _best(_sound(sample), client)
     if found is None:
         first = next((line for line in sample.split(b"\n") if line.strip()), b"")
         if not first:
             raise DataError(f"{path or 'this log'}: nothing but blank lines; name a log that has some requests")
-        shown = first[:160].decode("latin-1").encode("unicode_escape").decode() + ("..." if len(first) > 160 else "")
         raise DataError(
-            f"{path or 'this log'}: the format of its lines is not known; the first one is\n    {shown}\n"
+            f"{path or 'this log'}: the format of its lines is not known; the first one is\n    {_shown(first)}\n"
             f"Name it with --format: one of {', '.join(NAMES)}, json, or the log_format (nginx) or LogFormat (Apache) string of the server"
         )
     return found
+
+
+def misfit(name: str, one: Format, lines: Sequence[bytes], path: str) -> DataError | None:
+    """What is to be said of a log none of whose lines is of the format that a user has named; None of one in which there are but broken requests.
+
+    ``lines``: the first of them, or none when nothing is known of them.
+    """
+    if not lines or one.parse(_sound(b"\n".join(lines[:LOOKED_AT]))).rows.height:
+        return None
+    return DataError(
+        f"{path}: no line of it is of the format {_shown(name.encode())}; the first one is\n    {_shown(lines[0])}\n"
+        "Leave --format away, to have the format told from the lines, or give the log_format (nginx) or LogFormat (Apache) string of the server"
+    )
+
+
+def _sound(sample: bytes) -> bytes:
+    return _GARBAGE.sub(b'"GET / HTTP/1.0"', sample)
+
+
+def _shown(line: bytes) -> str:
+    """The beginning of a line, harmless on a terminal."""
+    return line[:160].decode("latin-1").encode("unicode_escape").decode() + ("..." if len(line) > 160 else "")
 
 
 def _best(sample: bytes, client: str) -> Format | None:
