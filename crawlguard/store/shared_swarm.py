@@ -19,7 +19,7 @@ from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot, learnt
 from .filters import EVER, MASK, Filter, room
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGSWARM2"
+_MAGIC = b"CGSWARM3"
 NEIGHBOURHOOD = 8
 """Groups that a key may lie in. A full one forgets the group with fewest documents, and among those the first."""
 _HEAD, _MAP = 8, BITS // 64
@@ -58,78 +58,93 @@ class SharedSwarm:
         self, key: int, member: int, now: int, within: int, kind: int, mark: int, dry: bool = False, clients: int = 0, times: int = 0
     ) -> Swarm:
         """Count one request of a member; see RateStore."""
-        words, octets, odd, people = self._words, self._bytes, self._odd, self._people
-        at = self._first + (key * odd >> self._shift & self._mask) * _GROUP
-        found, until, documents, bare, paths, residents, usual, salt = _unpack(octets, at << 3)
-        if found != key or not now < until <= now + within + AHEAD:
-            at, until, usual = self._group(key, at, now, within, dry)
-            _, _, documents, bare, paths, residents, _, salt = _unpack(octets, at << 3)
-        number = member * odd & _ALL
-        resident = seen = known = False
-        slot, pattern = people.first + (number >> people.shift << 1), people.patterns[number & MASK]  # people.has, without the call
-        if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:
-            resident, residents = True, residents + 1
-            if not dry:
-                words[at + 5] = residents
-            if mark:
-                path = (mark ^ _ALL) * odd & _ALL
-                known = people.has(path) if dry or kind == ASSET else people.note(path)
-            if clients:
-                return CALM if words[EVER] >= EVIDENCE else UNSETTLED
-            seen = self._seen.has(number ^ salt)
-        elif kind == DOCUMENT:
-            low, start, documents = member & LOW, at + _HEAD << 3, documents + 1
-            mine, bit = start + (low >> 3), 1 << (low & 7)
-            eight = octets[mine]
-            there = eight & bit
-            if not there:
-                bare += 1
-                if not dry:
-                    octets[mine], words[at + 3] = eight | bit, bare
-            if mark:
-                low = mark & LOW
-                its, bit = start + _WIDTH + (low >> 3), 1 << (low & 7)
-                eight = octets[its]
-                if not eight & bit:
-                    paths += 1
-                    if not dry:
-                        octets[its], words[at + 4] = eight | bit, paths
-            if not dry:
-                words[at + 2] = documents
-                if documents & 63 == 0:
-                    words[at + 3], words[at + 4] = bare, paths = self._ones(start), self._ones(start + _WIDTH)
-            if not there or estimate(bare) >= clients:
-                seen = self._seen.has(number ^ salt) if dry else self._seen.note(number ^ salt)
-        elif kind == ASSET:
-            residents += 1
-            seen, known, bare, documents = self._settle(at, number, salt, member, mark, bare, documents, residents, dry)
-        settled, many = words[EVER], estimate(bare)
-        if clients and settled < EVIDENCE:
-            return UNSETTLED
-        # Nearly every group is small, which is told first.
-        if many < clients or (clients and not hot(many, documents, estimate(paths), usual >> 8, clients, times)):
-            return CALM
-        if mark and kind == DOCUMENT and not resident:
-            known = people.has((mark ^ _ALL) * odd & _ALL)
-        return _new(Swarm, (many, documents, estimate(paths), residents, usual >> 8, until - now, settled, resident, seen, known))
+        if dry:
+            return self._look(key, member, now, within, kind, mark)
+        words, people = self._words, self._people
+        at = self._first + (key * self._odd >> self._shift & self._mask) * _GROUP
+        if words[at] != key or not now < words[at + 1] <= now + within + AHEAD:
+            at, _, _ = self._group(key, at, now, within, dry)
+        slot, pattern = people.first + (member >> people.shift << 1), people.patterns[member & MASK]
+        if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:  # people.has, without the call
+            return self._resident(at, member, now, kind, mark, clients)
+        if kind != DOCUMENT:
+            return self._settle(at, member, now, kind, mark, clients)
+        octets, start, low = self._bytes, at + _HEAD << 3, member & LOW
+        mine, bit = start + (low >> 3), 1 << (low & 7)
+        eight, bare = octets[mine], words[at + 3]
+        new = not eight & bit
+        if new:
+            bare += 1
+            octets[mine], words[at + 3] = eight | bit, bare
+        if mark:
+            low = mark & LOW
+            its, bit = start + _WIDTH + (low >> 3), 1 << (low & 7)
+            eight = octets[its]
+            if not eight & bit:
+                octets[its] = eight | bit
+                words[at + 4] += 1
+        words[at + 2] = documents = words[at + 2] + 1
+        if documents & 63 == 0:
+            words[at + 3], words[at + 4] = bare, _ = self._ones(start), self._ones(start + _WIDTH)
+        settled = words[EVER] >= EVIDENCE
+        crowd = not clients or (settled and estimate(bare) >= clients)
+        seen = self._seen.note(member ^ words[at + 7]) if new or crowd else False
+        if clients and not (crowd and hot(estimate(bare), documents, estimate(words[at + 4]), words[at + 6] >> 8, clients, times)):
+            return CALM if settled else UNSETTLED  # as nearly every group
+        return self._told(at, now, False, seen, mark > 0 and people.has(mark ^ _ALL))
 
-    def _settle(
-        self, at: int, number: int, salt: int, member: int, mark: int, bare: int, documents: int, residents: int, dry: bool
-    ) -> tuple[bool, bool, int, int]:
-        """Make a member a resident: whether it was seen as a bare client, whether its page was known, and how many bare clients and documents are left."""
-        words, seen = self._words, self._seen.has(number ^ salt)
-        page = (mark ^ _ALL) * self._odd & _ALL
-        known = mark > 0 and (self._people.note(page) if seen and not dry else self._people.has(page))
-        if seen:  # neither the client nor the page that the asset belongs to is bare
-            mine, bit = (at + _HEAD << 3) + ((member & LOW) >> 3), 1 << (member & 7)
-            eight = self._bytes[mine]
-            bare, documents = max(0, bare - (eight & bit > 0)), max(0, documents - 1)
-            if not dry:
+    def _resident(self, at: int, member: int, now: int, kind: int, mark: int, clients: int) -> Swarm:
+        """Count a request of a resident, whose documents make their paths known."""
+        words, people = self._words, self._people
+        words[at + 5] += 1
+        known = mark > 0 and (people.has(mark ^ _ALL) if kind == ASSET else people.note(mark ^ _ALL))
+        if clients:
+            return CALM if words[EVER] >= EVIDENCE else UNSETTLED
+        return self._told(at, now, True, self._seen.has(member ^ words[at + 7]), known)
+
+    def _settle(self, at: int, member: int, now: int, kind: int, mark: int, clients: int) -> Swarm:
+        """Count what is no document, of whom is no resident: by an asset he becomes one."""
+        words, people, seen, known = self._words, self._people, False, False
+        if kind == ASSET:
+            words[at + 5] += 1
+            seen = self._seen.has(member ^ words[at + 7])
+            known = mark > 0 and (people.note(mark ^ _ALL) if seen else people.has(mark ^ _ALL))
+            if seen:  # neither the client nor the page that the asset belongs to is bare
+                mine, bit = (at + _HEAD << 3) + ((member & LOW) >> 3), 1 << (member & 7)
+                eight = self._bytes[mine]
+                words[at + 2], words[at + 3] = max(0, words[at + 2] - 1), max(0, words[at + 3] - (eight & bit > 0))
                 self._bytes[mine] = eight & ~bit
-        if not dry:
-            self._people.note(number)
-            words[at + 2], words[at + 3], words[at + 5] = documents, bare, residents
-        return seen, known, bare, documents
+            people.note(member)
+        if clients:  # nobody is struck for these
+            return CALM if words[EVER] >= EVIDENCE else UNSETTLED
+        return self._told(at, now, False, seen, known)
+
+    def _told(self, at: int, now: int, resident: bool, seen: bool, known: bool) -> Swarm:
+        """All that there is to say of a group and a member."""
+        _, until, documents, bare, paths, residents, usual, _ = _unpack(self._bytes, at << 3)
+        numbers = estimate(bare), documents, estimate(paths), residents, usual >> 8, until - now, self._words[EVER]
+        return _new(Swarm, (*numbers, resident, seen, known))
+
+    def _look(self, key: int, member: int, now: int, within: int, kind: int, mark: int) -> Swarm:
+        """What ``swarm`` would say of a request, without counting it."""
+        at = self._first + (key * self._odd >> self._shift & self._mask) * _GROUP
+        at, until, usual = self._group(key, at, now, within, True)
+        _, _, documents, bare, paths, residents, _, salt = _unpack(self._bytes, at << 3)
+        resident, seen, known = self._people.has(member), self._seen.has(member ^ salt), mark > 0 and self._people.has(mark ^ _ALL)
+        there = self._has(at + _HEAD << 3, member)
+        if resident or kind == ASSET:
+            residents += 1
+        if not resident and kind == DOCUMENT:
+            bare, documents = bare + (not there), documents + 1
+            paths += mark > 0 and not self._has((at + _HEAD << 3) + _WIDTH, mark)
+        elif seen and not resident and kind == ASSET:
+            bare, documents = max(0, bare - there), max(0, documents - 1)
+        numbers = estimate(bare), documents, estimate(paths), residents, usual >> 8, until - now, self._words[EVER]
+        return _new(Swarm, (*numbers, resident, seen, known))
+
+    def _has(self, start: int, number: int) -> bool:
+        """Whether a number has set its bit in the bitmap that begins at a byte."""
+        return self._bytes[start + ((number & LOW) >> 3)] & 1 << (number & 7) > 0
 
     def _group(self, key: int, first: int, now: int, within: int, dry: bool) -> tuple[int, int, int]:
         """Where a group lies, its window begun where it has to be; when that ends, and its usual number. For a dry run it may be the empty one."""
