@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from .bans import Standing, open_bans
-from .client_ip import FORWARDING, PROXIED, ClientResolver, format_ip, parse_ip
 from .decision import ALLOW, Decision
 from .errors import CrawlGuardError, PolicyError
 from .events import Counters, EventLog, Once, Privacy, own
-from .live import GENERATION, Live
+from .live import Live
 from .loader import load_policy
 from .marks import EXEMPT, STRICT
 from .policy.model import Policy
@@ -27,9 +26,7 @@ from .request import RequestView
 from .settings import Settings, with_settings
 from .store import RateStore, is_remote, open_store
 from .watch import Watcher, stamp
-
-MAX_KEY = 128
-"""Bytes of a forwarding header that is still kept in the cache: two hops of IPv6 and then some."""
+from .whose import client_of
 
 
 class Guard:
@@ -124,7 +121,7 @@ class Guard:
                 ua = live.user_agent(raw)
             client = live.clients.get(view.peer)
             if client is None:
-                client = self._client(live, view)
+                client = client_of(live, view, self.once)
             now = self._clock() // 1000
             bans = self.bans
             if bans.changes[0] == bans.quiet or (decision := bans.refusal(live, view, client, now)) is None:
@@ -178,7 +175,7 @@ class Guard:
         live = self._common()
         raw = view.first(b"user-agent")
         ua = live.uas.get(raw) or live.user_agent(raw)
-        client = live.clients.get(view.peer) or self._client(live, view)
+        client = live.clients.get(view.peer) or client_of(live, view, self.once)
         now = self._clock() // 1000
         return (
             live,
@@ -264,59 +261,10 @@ class Guard:
         live = self._common()
         ua = live.ruleset.user_agent(view.first(b"user-agent"))
         if client is None:
-            client = live.clients.get(view.peer) or self._client(live, view)
+            client = live.clients.get(view.peer) or client_of(live, view, self.once)
         now = self._clock() // 1000
         decision, verdicts = live.ruleset.explain(view, ua, client, live.store, now)
         return self.bans.refusal(live, view, client, now) or decision, verdicts, ua, client
-
-    def _client(self, live: Live, view: RequestView) -> Client:
-        """The client of a request whose peer is not in the young generation, or does not speak for itself."""
-        known = live.proxies.get(view.peer)
-        resolver = live.resolver
-        if known is None:
-            peer = parse_ip(view.peer)
-            if not resolver.needs_headers(peer):
-                return live.client(view.peer, peer)
-            known = peer, resolver.is_trusted(peer)
-            if len(live.proxies) < GENERATION:
-                live.proxies[view.peer] = known
-        peer, trusted = known
-        values = view.values(resolver.header)
-        if trusted and len(values) == 1:  # most visitors come again, and their header with them
-            client = live.clients.get(values[0])
-            if client is not None:
-                return client
-        others = not resolver.configured and any(name in PROXIED and name != resolver.header for name, _ in view.headers)
-        forwarding = bool(values) or others
-        packed = resolver.resolve(peer, values, forwarding, others)
-        if packed is None:
-            self._advise(resolver, view, peer, forwarding)
-            return UNKNOWN_CLIENT
-        # What a trusted proxy's header says does not depend on which proxy sent it.
-        if trusted and len(values) == 1 and len(values[0]) <= MAX_KEY:
-            return live.client(values[0], packed)
-        return live.facts(packed)
-
-    def _advise(self, resolver: ClientResolver, view: RequestView, peer: bytes | None, forwarding: bool) -> None:
-        """Say, once a minute, why a client is unknown and what to write."""
-        who = format_ip(peer) if peer is not None else "unix"
-        if not resolver.configured and forwarding:
-            seen = [name.decode("latin-1") for name in FORWARDING if view.first(name) is not None] or [resolver.header.decode("latin-1")]
-            setting = f'client_ip: {{trusted_proxies: ["{who}"], header: {seen[0]}}}'
-            if len(seen) > 1:
-                setting += f" (or another of {', '.join(seen)}: the one that your proxy itself writes; the others may be a visitor's)"
-            self.once.warn(
-                "proxy",
-                f"requests come through a reverse proxy at {who} that is not configured: clients are unknown, and address and rate rules "
-                f"do not apply. Add to the policy: {setting}",
-            )
-        elif resolver.configured:
-            header = resolver.header.decode("latin-1")
-            self.once.warn(
-                "proxy",
-                f"the proxy at {who} sends no usable {header} header: clients are unknown, and address and rate rules do not apply. In nginx: "
-                "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; or name another header under client_ip: {header: ...}",
-            )
 
     def _note(self, live: Live, decision: Decision, view: RequestView, ua: UaFacts, client: Client, *, disobeyed: bool = False) -> None:
         if disobeyed:
