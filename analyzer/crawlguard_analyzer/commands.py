@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +31,9 @@ a log share one arena per core instead of having four: what one has freed anothe
 again, which was a sixth of all CPU time.
 """
 
+NO_REGION = r"'\(default_\)region' not set"
+"""What polars warns of before it asks a bucket (s3://) for its region: nobody need do anything about it."""
+
 
 class Lazy(click.Command):
     """A command that is imported when it is run, not when it is listed."""
@@ -35,13 +41,20 @@ class Lazy(click.Command):
     def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
         """The context of the real command. Raises ConfigError without polars."""
         if find_spec("polars") is None:
-            raise ConfigError(f"crawlguard {self.name} needs polars: pip install 'crawlguard[analyze]'")
+            raise ConfigError(f"crawlguard {self.name} needs polars: {_install(Path(__file__).resolve().parents[2])}")
+        warnings.filterwarnings("ignore", NO_REGION, UserWarning)
         os.environ.setdefault("_RJEM_MALLOC_CONF", ALLOCATOR)  # read when polars is loaded
         module = import_module(f".cli_{self.name}", __package__)
         if hasattr(signal, "siginterrupt"):  # polars asks for system calls to go on after Ctrl-C: a silent pipe would be read for ever
             signal.siginterrupt(signal.SIGINT, True)
         real: click.Command = getattr(module, self.name or "")
         return real.make_context(info_name, args, parent, **extra)
+
+
+def _install(root: Path) -> str:
+    """The command that installs what is missing, where this is installed: from a checkout in ``root``, if it is one."""
+    what = f"-e '{root}[analyze]'" if (root / "pyproject.toml").is_file() else "'crawlguard[analyze]'"
+    return f"{sys.executable} -m pip install {what}"
 
 
 analyze, report, propose, backtest = (Lazy(name, short_help=text) for name, text in SUMMARIES.items())

@@ -15,6 +15,9 @@ from crawlguard.errors import DataError
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "https", "http", "hf")
 _URL = re.compile(rf"({'|'.join(SCHEMES)})://[^\s]+")
+_CURE = "see whether it is there and the credentials are in the environment"
+_WHOLE = "Range request not supported"
+"""What polars says of a web server that knows no range requests (RFC 9110, 14)."""
 BATCH = 20_000
 """Lines that polars hands over at once, some megabytes."""
 
@@ -46,4 +49,5 @@ def _told(url: str) -> Iterator[None]:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
         words = " ".join(str(error).split("<", 1)[0].split())[:300]  # less the page that some servers send with an error
-        raise DataError(f"{url}: cannot be read ({words}); see whether it is there and the credentials are in the environment") from None
+        cure = f"its server sends no parts of files; read it by a pipe: curl '{url}' | crawlguard ... -" if _WHOLE in words else _CURE
+        raise DataError(f"{url}: cannot be read ({words}); {cure}") from None
