@@ -158,6 +158,7 @@ def test_what_is_kept_holds_no_address(tmp_path: Path, level: str) -> None:
     assert kept["client"].n_unique() == (3 if level == "subnet" else 4)
 
 
+# Run with -B: else Python leaves truncated bytecode beside the sources.
 FULL = """
 import resource, sys
 from crawlguard.cli import main
@@ -171,7 +172,7 @@ main()
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path, option: str) -> None:
     path = log(tmp_path / "access.log", line(1))
     place = tmp_path / {"--state": "state", "--clients": "clients.parquet", "--rollup": "rollup.parquet"}[option]
-    call = [sys.executable, "-c", FULL, "analyze", str(path), option, str(place)]
+    call = [sys.executable, "-B", "-c", FULL, "analyze", str(path), option, str(place)]
     done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"crawlguard: {place}.*: cannot be written \(.*\); free some space, or .*\n", done.stderr)
