@@ -250,6 +250,37 @@ def test_the_console_script_loads_next_to_nothing_before_it_can_be_stopped() -> 
     assert loaded <= {"__future__", "crawlguard", "crawlguard.cli", "crawlguard.commands", "warnings"}
 
 
+def test_who_has_the_command_in_a_directory_of_its_own_is_told_where(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "crawlguard"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom crawlguard.cli import main\nmain()\n")
+    script.chmod(0o755)
+    shown = {}
+    for path in (os.environ["PATH"], f"{script.parent}:{os.environ['PATH']}"):
+        call = [str(script), "init", "--force"]
+        shown[path] = subprocess.run(
+            call, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": path}, check=True
+        ).stdout
+    away, near = shown.values()
+    assert f"\n    {script} check crawlguard.yaml\n    {script} explain " in away
+    assert "\n    crawlguard check crawlguard.yaml\n    crawlguard explain " in near
+
+
+def test_explain_says_how_to_name_who_asks(tmp_path: Path) -> None:
+    hint = "--ua TEXT and --ip ADDRESS say who does"
+    assert hint in run("explain", cwd=tmp_path).stderr
+    assert hint not in run("explain", "--ua", GPTBOT, cwd=tmp_path).stderr
+    assert hint not in run("explain", "--header", "Accept: */*", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_each_command_says_in_a_line_what_it_does(width: str) -> None:
+    _, _, listed = run("--help", COLUMNS=width).stdout.partition("Commands:\n")
+    lines = listed.rstrip().splitlines()
+    assert len(lines) >= 13
+    assert all(line.startswith("  ") and line[2] != " " and line.endswith(".") and not line.endswith("...") for line in lines)
+
+
 def test_the_package_has_what_it_names() -> None:
     for name in crawlguard.__all__:
         assert getattr(crawlguard, name).__name__ == name

@@ -19,10 +19,10 @@ import click
 from crawlguard.errors import ConfigError
 
 SUMMARIES = {
-    "analyze": "Read access logs: who is a person, who a machine, and which machines say so.",
-    "report": "Show what the logs have told: in the terminal, as a page, as a mail.",
-    "propose": "Propose rules for the policy from the logs, with evidence and the people at risk.",
-    "backtest": "Show what a policy would have done to the requests of a log.",
+    "analyze": "Read access logs: who is a person, and who a machine.",
+    "report": "Show what the logs tell: in the terminal, as a page, as a mail.",
+    "propose": "Propose rules from the logs, with evidence.",
+    "backtest": "Show what a policy would have done to a log.",
 }
 
 ALLOCATOR = f"narenas:{os.cpu_count() or 1}"

@@ -34,7 +34,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> b
     return packed
 
 
-@click.command()
+@click.command(short_help="Show what a policy decides about a request, and why.")
 @POLICY_OPTION
 @click.option("--ua", metavar="TEXT", help="The User-Agent. Without it the request has none.")
 @click.option(
@@ -113,6 +113,8 @@ def command(
         show(bans)
         click.echo()
     _show_decision(decision, told, verdicts)
+    if ua is None and ip is None and not headers:
+        click.echo("\nNobody in particular asked for this: --ua TEXT and --ip ADDRESS say who does.", err=True)
     if counts:
         rows = [[c["rule"], ", ".join(c["per"]), f"{c['used']} of {c['limit']} {c['counts']}", f"{c['within']:g} s"] for c in counts]
         click.echo(f"\n  counted by the running site so far\n{table(rows, ['rule', 'per', 'used', 'within'])}")

@@ -22,7 +22,7 @@ import click
 from .. import __version__
 from ..console import DEFAULT_FILE, JSON_OPTION, emit, problem_dict, show_problems
 from ..errors import CrawlGuardError, PolicyError
-from . import stopped
+from . import called, stopped
 
 _LATER = ("ban", "check", "explain", "robots", "update")
 """Commands in modules of their own, which are imported when they are asked for."""
@@ -114,7 +114,7 @@ def run() -> None:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Write a starter policy, and name the two lines to add.")
 @click.option("--output", "-o", default=DEFAULT_FILE, show_default=True, help="The file to write.")
 @click.option(
     "--framework",
@@ -138,18 +138,18 @@ def init(output: str, framework: str | None, force: bool, as_json: bool) -> None
     for line in lines:
         click.echo(f"    {line}")
     click.echo(
-        f"\nThen look at what it does:\n\n    crawlguard check {output}\n    crawlguard explain --policy {output} --ua 'GPTBot/1.2' --ip 203.0.113.7"
+        f"\nThen look at what it does:\n\n    {called()} check {output}\n    {called()} explain --policy {output} --ua 'GPTBot/1.2' --ip 203.0.113.7"
     )
 
 
-@cli.command()
+@cli.command(short_help="Show real crawlers and browsers at two guarded sites.")
 @click.option("--serve", is_flag=True, help="Keep the guarded sites running to look at, until Ctrl-C.")
 @JSON_OPTION
 def demo(serve: bool, as_json: bool) -> None:
     """Start two guarded sites on this machine, send them real crawlers and real browsers, and show what happens."""
     from ..demo import run
 
-    sys.exit(run(serve=serve, as_json=as_json))
+    sys.exit(run(serve=serve, as_json=as_json, call=called()))
 
 
 @cli.command()
@@ -167,7 +167,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "crawlguard", "_CRAWLGUARD_COMPLETE").source())
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON Schema of policies, for editors.")
 def schema() -> None:
     """Print the JSON Schema of policies, for editors that complete and check YAML by one."""
     from ..policy.schema import json_schema

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DOCUMENTS = ("robots", "tdmrep", "rsl", "ai-txt", "headers")
 
 
-@click.command()
+@click.command(short_help="Write robots.txt from a policy, or check one.")
 @POLICY_OPTION
 @click.option(
     "--check", "checked", metavar="FILE|URL", help="Say what this robots.txt does, and where it contradicts the policy. - is stdin."

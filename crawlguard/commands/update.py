@@ -25,7 +25,7 @@ PATIENCE = 1.0
 _COLOURS = {"updated": "green", "unchanged": "bright_black", "kept": "red", "no list": "bright_black"}
 
 
-@click.command()
+@click.command(short_help="Fetch the address lists that a policy needs.")
 @POLICY_OPTION
 @click.option("--all", "every", is_flag=True, help="Fetch every list of the catalogue, not only those that the policy's rules name.")
 @click.option(

@@ -34,10 +34,11 @@ def missing() -> list[str]:
     return [name for name in _NEEDED if find_spec(name) is None and not (name == "gunicorn" and sys.platform == "win32")]
 
 
-def run(serve: bool = False, as_json: bool = False, port: int = 0) -> int:
+def run(serve: bool = False, as_json: bool = False, port: int = 0, call: str = "crawlguard") -> int:
     """Run the demo and print what happened. The exit code: 0 all as it must be, 1 not, 2 packages are missing.
 
     ``serve`` leaves the sites running until Ctrl-C. ``port``: where FastAPI listens, Flask on the next; 0 takes free ones.
+    ``call``: what to type for the command.
     """
     context = click.get_current_context(silent=True)
     if context is not None and os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
@@ -54,7 +55,7 @@ def run(serve: bool = False, as_json: bool = False, port: int = 0) -> int:
     directory = Path(tempfile.mkdtemp(prefix="crawlguard-demo-"))
     try:
         with orderly():
-            return _run(directory, serve=serve, as_json=as_json, port=port)
+            return _run(directory, serve=serve, as_json=as_json, port=port, call=call)
     except DemoError as error:
         if as_json:
             click.echo(json.dumps({"version": 1, "ok": False, "problems": [str(error)]}))
@@ -67,7 +68,7 @@ def run(serve: bool = False, as_json: bool = False, port: int = 0) -> int:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _run(directory: Path, *, serve: bool, as_json: bool, port: int) -> int:
+def _run(directory: Path, *, serve: bool, as_json: bool, port: int, call: str) -> int:
     from .sites import loopback_is_wide, plan, running
 
     began, wide = time.monotonic(), loopback_is_wide()
@@ -80,7 +81,7 @@ def _run(directory: Path, *, serve: bool, as_json: bool, port: int) -> int:
         if as_json:
             click.echo(json.dumps(report.as_dict(), indent=2))
         else:
-            report.show()
+            report.show(call)
         if serve:
             _serve(sites, processes, as_json, wide)
     return code

@@ -71,6 +71,8 @@ class Tour:
     def _bot(self, visitor: Visitor) -> Visit:
         curl, start = shutil.which("curl"), self.site.events()[1]
         visit = Visit(client=visitor.name, program="curl" if curl else "httpx", site=self.site, must=visitor.must)
+        if visitor.paths == ("/robots.txt",):
+            visit.unruled = "always served: it says what is allowed"
         if curl:
             source = ["--interface", visitor.address] if self.wide else ["--header", f"X-Forwarded-For: {visitor.address}"]
             command = [curl, "-q", "--silent", "--noproxy", "*", "--max-time", str(PATIENCE), *source, "--user-agent", visitor.user_agent]

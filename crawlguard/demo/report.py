@@ -60,8 +60,8 @@ class Report:
 
     # ---- for people
 
-    def show(self) -> None:
-        """Print it all."""
+    def show(self, call: str) -> None:
+        """Print it all. ``call``: what to type for the command."""
         for site in self.sites:
             workers = f"{site.workers} workers" if site.workers > 1 else "1 worker"
             what = f"under {site.server}, {workers}, with crawlguard's two lines in front"
@@ -75,7 +75,7 @@ class Report:
         click.echo(f"\n{click.style('What the decision logs say', bold=True)}\n")
         _table(("rule", "action", "", "requests"), [_event(*row) for row in self.summary()], right=(3,))
         click.echo()
-        self._close()
+        self._close(call)
 
     def _rows(self) -> list[tuple[Cell, ...]]:
         """A client's rows stand together, one for each site, and name it once."""
@@ -90,7 +90,7 @@ class Report:
                 rows.append((name if place == 0 else ("", None), *rest))
         return rows
 
-    def _close(self) -> None:
+    def _close(self, call: str) -> None:
         problems = self.problems()
         if problems:
             click.secho(f"Not as it must be ({self.seconds:.1f} s):", fg="red", bold=True)
@@ -104,8 +104,13 @@ class Report:
                 f"All as it must be: {len(crawlers)} crawlers refused {stopped} times, a flood slowed down {slowed} times, {served} requests of everybody else served, in {self.seconds:.1f} s.",
                 fg="green", bold=True,
             )  # fmt: skip
-        click.echo("Next: 'crawlguard init' in your project writes a policy and names the two lines that switch it on;")
-        click.echo("      'crawlguard explain --ua GPTBot/1.2 --ip 203.0.113.7' shows rule by rule how it decides.")
+        click.echo("Next, in your project's directory:\n")
+        lines = {
+            f"{call} init": "writes a policy, and names the two lines that switch it on",
+            f"{call} explain --ua GPTBot/1.2 --ip 203.0.113.7": "shows rule by rule how it decides",
+        }
+        for line, what in lines.items():
+            click.echo(f"  {line:<{max(map(len, lines))}}  {click.style(f'# {what}', fg='bright_black')}")
 
 
 def _row(visit: Visit) -> tuple[Cell, ...]:
@@ -114,14 +119,14 @@ def _row(visit: Visit) -> tuple[Cell, ...]:
     rules = ", ".join(f"{rule} (shadow: would {action})" if shadow else rule for rule, shadow, action in decided)
     refused = f"{visit.refused.total()} ({', '.join(map(str, sorted(visit.refused)))})" if visit.refused else "-"
     if bad:
-        rules = f"{rules or 'no rule matched'}  WRONG: must be {visit.must}"
+        rules = f"{rules or visit.unruled}  WRONG: must be {visit.must}"
     return (
         (f"{visit.client} ({visit.program})" if visit.program in ("curl", "httpx") else visit.client, "red" if bad else None),
         (visit.site.name, None),
         (str(visit.requests), None),
         (str(visit.served) if visit.served else "-", "green" if visit.served else None),
         (refused, None if not visit.refused else "yellow" if 429 in visit.refused else "red"),
-        (rules or "no rule matched", "red" if bad else None if any(not shadow for _, shadow, _ in decided) else "bright_black"),
+        (rules or visit.unruled, "red" if bad else None if any(not shadow for _, shadow, _ in decided) else "bright_black"),
     )
 
 

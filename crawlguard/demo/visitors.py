@@ -89,7 +89,7 @@ PERSON_STEPS = (
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """What one client met at one site. ``rules`` counts (rule, action, shadow) as the decision log has them."""
+    """What one client met at one site. ``rules`` counts (rule, action, shadow) as the decision log has them; ``unruled``: why, where none matched."""
 
     client: str
     program: str
@@ -100,6 +100,7 @@ class Visit:
     errors: int = 0
     rules: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
+    unruled: str = "no rule matched"
 
     @property
     def requests(self) -> int:
