@@ -14,6 +14,7 @@ from crawlguard_analyzer.merging import merge_states
 from crawlguard_analyzer.packing import Packed, packed, unpacked
 from crawlguard_analyzer.rollup import SCHEMA, merge, rollup
 from crawlguard_analyzer.shards import ARITY, fold
+from crawlguard_analyzer.spilling import frames
 from crawlguard_analyzer.state import MANIFEST, State
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,14 +39,15 @@ def counted(rollups: tuple[pl.DataFrame, ...]) -> Counted:
 
 
 @pytest.mark.parametrize("small", [0, 1 << 12, 1 << 30])
-def test_what_was_packed_comes_back_as_it_was(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_memory", [0, 1 << 24])
+def test_what_was_packed_comes_back_as_it_was(small: int, in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crawlguard_analyzer.packing.SMALL", small)
+    monkeypatch.setattr("crawlguard_analyzer.packing.IN_MEMORY", in_memory)
     large, little = shard(1, visits=60), pl.DataFrame({"rule": ["a"], "hits": [1]})
     found = counted((large, little))
     held = packed(found)
-    assert isinstance(held, Packed) is (large.estimated_size() > small)
-    if isinstance(held, Packed):
-        assert [isinstance(one, bytes) for one in held.rollups] == [True, small == 0]
+    assert [isinstance(one, Packed) for one in held.rollups] == [one.estimated_size() > small for one in (large, little)]
+    assert [one.height for one in held.rollups] == [large.height, little.height]
     back = unpacked(held)
     assert back.rollups[0].equals(large)
     assert back.rollups[0].schema == large.schema
@@ -56,8 +58,7 @@ def test_what_was_packed_comes_back_as_it_was(small: int, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("number", [1, 2, ARITY, ARITY + 1, 3 * ARITY * ARITY + 5])
 def test_a_tree_whose_counts_wait_packed_is_the_tree(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def join(parts: list[Counted]) -> Counted:
-        assert not any(isinstance(part, Packed) for part in parts)
-        return Counted((merge([part.rollups[0] for part in parts]),), sum(part.rows for part in parts))
+        return Counted((merge(frame for part in parts for frame in frames(part.rollups[0])),), sum(part.rows for part in parts))
 
     parts = [Counted((shard(n, visits=1),), 5 + n) for n in range(number)]
     plain = fold(parts, join)

@@ -20,17 +20,17 @@ from crawlguard.loader import load_policy
 from crawlguard.policy.model import Policy
 
 from . import compliance as robots
-from .adding import renamed
 from .analysis import Analysis, Totals
 from .clients import context, judged, summed
 from .counting import Counted, Form, count_all
-from .merging import merge_states, write_rollup
+from .merging import located, write_rollup
 from .nginxconf import log_formats
 from .pipeline import Collector
 from .progress import shards_line
 from .reading import read
 from .report.private import hidden, private
-from .rollup import Clients, merge
+from .rollup import Clients
+from .spilling import Rollup, frames, together, with_names
 from .state import State
 from .tables import LOAD
 from .traps import traps
@@ -111,23 +111,31 @@ def analyse(
             found = _remembered(kept, found, positions, collectors, level)
     counted, *small = found.rollups
     if merged:
-        counted = merge([counted, merge_states(merged)])
+        counted = together([counted, *located(merged)])
     if rollup:
         write_rollup(counted if kept else _anonymous(counted, privacy), rollup)
-    notes, counts = list(found.problems), _totals(found, counted, bool(merged))
-    # What is kept of a client's day is the most that is in memory; from here on a tenth of it is needed.
-    sums, days = summed(counted), counted.select("day", "ip", *LOAD)
+    # What is kept of a client's day is the most that there is; from here on a tenth of it is needed.
+    seen: list[pl.DataFrame] = []
+    days: list[pl.DataFrame] = []
+
+    def noted(share: pl.DataFrame) -> pl.DataFrame:
+        seen.append(share.select(_SEEN))
+        days.append(share.select("day", "ip", *LOAD).clear() if only_clients else share.select("day", "ip", *LOAD))
+        return share
+
+    sums = summed(map(noted, frames(counted)))
+    notes, counts = list(found.problems), _totals(found, pl.concat(seen), bool(merged))
     del counted, found
     known = judged(sums, by)
     if merged:
         notes.append("Of the merged hosts' logs, what agents made of robots.txt and what the guard did are not known here.")
     if only_clients:
-        analysis = replace(Analysis.of(known.clear(), days.clear(), None, counts, threshold=by.threshold, notes=notes), clients=known)
+        analysis = replace(Analysis.of(known.clear(), days[0], None, counts, threshold=by.threshold, notes=notes), clients=known)
     else:
         audited, acted = small
         analysis = Analysis.of(
             known,
-            days,
+            pl.concat(days),
             robots.compliance(audited, known, audit),
             counts,
             acted if acted.height else None,
@@ -137,18 +145,22 @@ def analyse(
     return private(analysis, privacy)
 
 
-def _totals(found: Counted, rollup: pl.DataFrame, merged: bool) -> Totals:
-    """What was read; of merged hosts only the requests are known, so they count as lines that were all read."""
-    rows = int(rollup["requests"].cast(pl.Int64).sum()) if merged else found.rows
+_SEEN = (pl.col("requests").cast(pl.Int64).sum(), pl.col("first").min(), pl.col("last").max(), pl.col("bytes", "spent").sum())
+"""What is asked of a share of the rollup for the totals."""
+
+
+def _totals(found: Counted, seen: pl.DataFrame, merged: bool) -> Totals:
+    """What was read; of merged hosts only the requests are known, so they count as lines that were all read. ``seen``: a row of _SEEN for each share."""
+    rows = int(seen["requests"].sum()) if merged else found.rows
     return Totals(
         lines=found.lines - found.rows + rows,
         rows=rows,
         unparsed=dict(found.unparsed),
         formats=tuple(name for name, _ in found.formats.most_common()),
-        first=cast("int | None", rollup["first"].min()),
-        last=cast("int | None", rollup["last"].max()),
-        bytes=int(rollup["bytes"].sum()),
-        spent=int(rollup["spent"].sum()),
+        first=cast("int | None", seen["first"].min()),
+        last=cast("int | None", seen["last"].max()),
+        bytes=int(seen["bytes"].sum()),
+        spent=int(seen["spent"].sum()),
     )
 
 
@@ -164,7 +176,7 @@ def _remembered(state: State, found: Counted, positions: dict[str, Any], collect
     rows = int(state.counts.get("rows", 0)) + found.rows
     if found.lines or positions != state.positions:  # who only looks at a state need not be allowed to write it
         state.commit(fresh, positions, small, {"rows": rows, "unparsed": unparsed, "formats": formats, "privacy": privacy})
-    return replace(found, rollups=(state.read(), *small.values()), rows=rows, unparsed=unparsed, formats=formats)
+    return replace(found, rollups=(together(state.held()), *small.values()), rows=rows, unparsed=unparsed, formats=formats)
 
 
 def _level(state: State, privacy: str) -> str:
@@ -175,14 +187,12 @@ def _level(state: State, privacy: str) -> str:
     return first
 
 
-def _anonymous(rollup: pl.DataFrame, privacy: str) -> pl.DataFrame:
+def _anonymous(rollup: Rollup, privacy: str) -> Rollup:
     """The rollup with addresses as ``crawlguard.events.Privacy`` shows them; clients that become the same add up."""
     if privacy == "full":
         return rollup
-    names = rollup["ip"].unique()
-    shown = map(hidden(privacy), names)
-    known = pl.DataFrame([names, pl.Series("shown", list(shown), pl.String)])
-    return renamed(rollup.join(known, on="ip", how="left").drop("ip").rename({"shown": "ip"}))
+    shown = hidden(privacy)
+    return with_names(rollup, lambda names: pl.Series(list(map(shown, names)), dtype=pl.String))
 
 
 def _robots(path: str | None, rules: Policy) -> bytes | None:

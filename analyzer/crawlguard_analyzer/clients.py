@@ -5,6 +5,7 @@ The table's shape is VERSION's; what reads it may rely on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -82,14 +83,22 @@ def clients(rollup: pl.DataFrame, context: Context) -> pl.DataFrame:
     days, subnet, asn, country, ua, then each feature and its points. Addresses of one IPv6 /64 are one client (see ``houses``): each has its class,
     score and features, and requests of its own. ``spent``: microseconds that the server took, 0 where the log does not say.
     """
-    return judged(summed(rollup), context)
+    return judged(summed([rollup]), context)
 
 
-def summed(rollup: pl.DataFrame) -> Sums:
-    """All of a rollup that ``judged`` needs: the rollup itself, which is several times as large, need not be kept."""
-    gathered, homes = housed(rollup)
-    own = totals(rollup.join(homes, left_on="ip", right_on="client", how="semi")) if homes.height else None
-    return Sums(totals(gathered), homes, own)
+def summed(shares: Iterable[pl.DataFrame]) -> Sums:
+    """All of a rollup that ``judged`` needs: the rollup itself, which is several times as large, need not be kept.
+
+    ``shares``: the rollup, whole or in shares that have no client and no /64 in common (see ``spilling``).
+    """
+    each, homes, own = [], [], []
+    for rollup in shares:
+        gathered, found = housed(rollup)
+        each.append(_added_up(gathered))
+        if found.height:
+            homes.append(found)
+            own.append(_added_up(rollup.join(found, left_on="ip", right_on="client", how="semi")))
+    return Sums(_ordered(each), pl.concat(homes) if homes else found, _ordered(own) if own else None)
 
 
 def judged(sums: Sums, context: Context) -> pl.DataFrame:
@@ -130,6 +139,16 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
     request, mean of its days), ``cells`` (their sum), ``clock`` (hours of the day with a request on any day), ``distinct`` targets, ``names``
     (distinct User-Agents), ``traps`` (bits of those touched), ``asked`` (documents that differ, without robots.txt) and ``clients`` (1).
     """
+    return _ordered([_added_up(rollup)])
+
+
+def _ordered(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The totals of several shares in their order."""
+    return pl.concat(parts).sort("requests", "first", "key", descending=[True, False, False]).drop("key")
+
+
+def _added_up(rollup: pl.DataFrame) -> pl.DataFrame:
+    """See ``totals``; in any order, with a number for the client's name as ``key``."""
     keys = rollup["ip"].hash(seed=3).alias("key")  # to group by text takes ten times as long
     parts = rollup.height // _AT_ONCE + 1
     table = rollup.select(
@@ -137,16 +156,14 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
         *(_estimate(pl.col(column).list.len(), pl.col(column).list.last(), size).alias(name) for column, size, name in _SKETCHES),
     ).with_row_index("row")  # fmt: skip
     mine, sketches = keys % parts, rollup.select(column for column, _, _ in _SKETCHES)
-    added = pl.concat(_each_added(table.filter(mine == part), sketches) for part in range(parts)).sort(
-        "requests", "first", "key", descending=[True, False, False]
-    )
+    added = pl.concat(_each_added(table.filter(mine == part), sketches) for part in range(parts))
     return added.with_columns(
         rollup["ip"].gather(added["row"]).alias("client"),
         rollup["ua"].gather(added["row"]).alias("ua"),
         (pl.col("cells") / pl.col("days")).alias("hours_active"),
         pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"),
         pl.lit(1).alias("clients"),
-    ).drop("key", "row")
+    ).drop("row")
 
 
 def _each_added(table: pl.DataFrame, sketches: pl.DataFrame) -> pl.DataFrame:

@@ -15,9 +15,10 @@ import polars as pl
 from . import cluster
 from .formats import Format, detect, misfit, named
 from .parsed import Reject
-from .pipeline import Block, Collector, blocks
+from .pipeline import Block, Collector, blocks, joined
 from .shards import Shard, chunks, fold, opened, shards
 from .source import CHUNK
+from .spilling import in_memory
 from .streams import KEPT
 
 
@@ -37,11 +38,12 @@ AS_TOLD = Form()
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """``rollups`` in the order of the collectors. ``rows`` + all ``unparsed`` (by reason) are the ``lines``. ``rejects``: the first KEPT lines
-    that are no rows. ``formats``: what logs were taken for, and the rows of it. ``first`` and ``last``: seconds, None without rows.
+    """``rollups`` in the order of the collectors, see ``pipeline.Block``. ``rows`` + all ``unparsed`` (by reason) are the ``lines``.
+    ``rejects``: the first KEPT lines that are no rows. ``formats``: what logs were taken for, and the rows of it. ``first`` and ``last``:
+    seconds, None without rows.
     """
 
-    rollups: tuple[pl.DataFrame, ...]
+    rollups: tuple[Any, ...]
     rows: int = 0
     unparsed: Counter[str] = field(default_factory=Counter)
     rejects: tuple[Reject, ...] = ()
@@ -56,7 +58,7 @@ class Counted:
 
     def __sizeof__(self) -> int:
         """What dask is to think of its weight."""
-        return sum(int(rollup.estimated_size()) for rollup in self.rollups)
+        return sum(int(rollup.estimated_size()) for rollup in self.rollups if isinstance(rollup, pl.DataFrame))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Small when it travels."""
@@ -120,7 +122,7 @@ def _counted(block: Block, name: str) -> Counted:
 def join(collectors: Sequence[Collector], parts: Sequence[Counted]) -> Counted:
     """What several come to that follow each other."""
     return Counted(
-        tuple(one.merge([part.rollups[number] for part in parts]) for number, one in enumerate(collectors)),
+        joined(collectors, [part.rollups for part in parts]),
         sum(part.rows for part in parts),
         _added(part.unparsed for part in parts),
         tuple(chain.from_iterable(part.rejects for part in parts))[:KEPT],
@@ -143,7 +145,7 @@ def _unpacked(rollups: tuple[bytes, ...], rest: tuple[Any, ...]) -> Counted:
     return Counted(tuple(pl.read_ipc(io.BytesIO(one)) for one in rollups), *rest)
 
 
-def _packed(rollup: pl.DataFrame) -> bytes:
+def _packed(rollup: Any) -> bytes:
     file = io.BytesIO()
-    rollup.write_ipc(file, compression="lz4")
+    in_memory(rollup).write_ipc(file, compression="lz4")
     return file.getvalue()

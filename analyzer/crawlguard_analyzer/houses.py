@@ -25,16 +25,19 @@ def housed(rollup: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     address each time is counted fully.
     """
     six = rollup["ip"].filter(rollup["ip"].str.contains(":", literal=True)).unique()
-    packed = [parse_ip(ip) for ip in six]
-    known = pl.DataFrame(
-        {"client": six, "net": [p[:8] if p and len(p) == 16 else None for p in packed]}, {"client": pl.String, "net": pl.Binary}
-    )
+    known = pl.DataFrame([six.alias("client"), nets(six)])
     homes = known.drop_nulls().filter(pl.len().over("net") > 1).select("client", pl.col("client").min().over("net").alias("house"))
     if not homes.height:
         return rollup, homes
     several = rollup.join(homes, left_on="ip", right_on="client").drop("ip").rename({"house": "ip"}).sort("day", "ip", "first")
     rest = rollup.join(homes, left_on="ip", right_on="client", how="anti")
     return pl.concat([rest, renamed(_burst(several))]), homes
+
+
+def nets(ips: pl.Series) -> pl.Series:
+    """The /64 that each address is in (``net``, Binary), null for what is no IPv6."""
+    packed = [parse_ip(ip) for ip in ips]
+    return pl.Series("net", [p[:8] if p and len(p) == 16 else None for p in packed], pl.Binary)
 
 
 def _burst(rows: pl.DataFrame) -> pl.DataFrame:

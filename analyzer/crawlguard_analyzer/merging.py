@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import polars as pl
 from crawlguard.errors import DataError
 
 from .remote import is_remote
-from .rollup import SCHEMA, merge
+from .rollup import SCHEMA
+from .spilling import Rollup, in_memory, together
 from .state import HASH_CHECK, MANIFEST, VERSION
+from .stored import Stored, write
 from .whole import whole
 
 SUFFIX = ".parquet"
@@ -38,25 +41,31 @@ def merge_states(locations: Iterable[str], storage_options: Options | None = Non
     A location: a path, or a URL of a kind in ``remote.SCHEMES``; named twice, also through a link or a glob, it counts once. The order of
     the locations does not matter. Raises DataError for what is not there, not readable, or made by another version.
     """
+    return in_memory(together(located(locations, storage_options)))
+
+
+def located(locations: Iterable[str], storage_options: Options | None = None) -> Iterator[Stored]:
+    """The same before it is merged, each part where it lies."""
     parts: dict[str, None] = {}
     for location in locations:
         found = _files if location.endswith(SUFFIX) else _states
         parts.update(dict.fromkeys(map(_place, found(_place(location), storage_options))))
-    return merge(_read(part, storage_options) for part in parts)
+    for part in parts:
+        yield Stored(part, storage_options, partial(_told, part, "if its state is just being copied, copy the manifest last"))
 
 
-def write_rollup(rollup: pl.DataFrame, location: str, storage_options: Options | None = None) -> None:
+def write_rollup(rollup: Rollup, location: str, storage_options: Options | None = None) -> None:
     """One Parquet file (a path or a URL that ends with SUFFIX) that ``merge_states`` takes. Raises DataError."""
     if not location.endswith(SUFFIX):
         raise DataError(f"{location}: a rollup file's name ends with {SUFFIX}; name it so")
-    table = rollup.select(*SCHEMA).rechunk()
+    table = rollup.select(*SCHEMA).rechunk() if isinstance(rollup, pl.DataFrame) else rollup
     if is_remote(location):
         with _told(location, "see whether there is space and the credentials are in the environment"):
-            table.write_parquet(location, compression="zstd", metadata=dict(MARK), storage_options=storage_options)
+            write(table, location, compression="zstd", metadata=dict(MARK), storage_options=storage_options)
     else:
         whole(
             Path(location),
-            lambda partial: table.write_parquet(partial, compression="zstd", metadata=dict(MARK)),
+            lambda path: write(table, path, compression="zstd", metadata=dict(MARK)),
             "free some space, or name another file",
         )
 
@@ -110,11 +119,6 @@ def _check(place: str, version: object, hashes: object) -> None:
         raise DataError(
             f"{place}: made where polars hashes otherwise (another version of it, or another kind of CPU); use the same on all hosts"
         )
-
-
-def _read(part: str, options: Options | None) -> pl.DataFrame:
-    with _told(part, "if its state is just being copied, copy the manifest last"):
-        return pl.scan_parquet(part, storage_options=options, glob=False).select(*SCHEMA).collect()
 
 
 @contextmanager

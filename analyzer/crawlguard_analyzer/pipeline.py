@@ -20,6 +20,7 @@ from .formats import Format
 from .marks import Numbered, numbered
 from .parsed import Reject
 from .shards import fold
+from .spilling import Held, frames
 from .streams import KEPT
 
 WORKERS: Final = 2
@@ -45,13 +46,21 @@ class Folding(Protocol):
     def fold(self, parts: Sequence[Any], /) -> pl.DataFrame: ...
 
 
+@runtime_checkable
+class Spilling(Protocol):
+    """A collector whose rollups may be larger than memory: it merges those that are held elsewhere, and what it makes of them may be so."""
+
+    def together(self, parts: Iterable[pl.DataFrame | Held], /) -> pl.DataFrame | Held: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What some chunks come to. ``rollups`` in the order of the collectors; ``rows`` + all ``unparsed`` (by reason) are the lines;
-    ``rejects`` the first KEPT lines that are no rows; ``first`` and ``last`` seconds, None without rows.
+    """What some chunks come to. ``rollups`` in the order of the collectors, each a DataFrame or (of a collector that is Spilling, or while
+    it waits) Held; ``rows`` + all ``unparsed`` (by reason) are the lines; ``rejects`` the first KEPT lines that are no rows; ``first`` and
+    ``last`` seconds, None without rows.
     """
 
-    rollups: tuple[pl.DataFrame, ...]
+    rollups: tuple[Any, ...]
     rows: int
     unparsed: Counter[str]
     rejects: tuple[Reject, ...]
@@ -144,13 +153,22 @@ def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:
     for block in found:
         unparsed.update(block.unparsed)
     return Block(
-        tuple(one.merge([block.rollups[number] for block in found]) for number, one in enumerate(collectors)),
+        joined(collectors, [block.rollups for block in found]),
         sum(block.rows for block in found),
         unparsed,
         tuple(reject for block in found for reject in block.rejects)[:KEPT],
         min((block.first for block in found if block.first is not None), default=None),
         max((block.last for block in found if block.last is not None), default=None),
     )
+
+
+def joined(collectors: Sequence[Collector], rollups: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The rollups of what follows each other, merged for each of the collectors."""
+    found = []
+    for number, one in enumerate(collectors):
+        parts = [some[number] for some in rollups]
+        found.append(one.together(parts) if isinstance(one, Spilling) else one.merge(frame for part in parts for frame in frames(part)))
+    return tuple(found)
 
 
 def _parsed(chunk: bytes, format: Format, collectors: Sequence[Collector]) -> _Part:

@@ -14,6 +14,7 @@ import polars as pl
 
 from .adding import AGENTS, DAY, PATHS, SCHEMA, SESSION, WINDOWS, distinct, least, merge, narrowed
 from .marks import ASSETS, BITS, HIGH, MARKS, STYLES, Marked, Numbered, joined, marked
+from .spilling import Held, Rollup, together
 from .traps import MOST_TOUCHED, NO_TRAPS, Traps
 
 __all__ = ["AGENTS", "ASSETS", "DAY", "HIGH", "PATHS", "SCHEMA", "SESSION", "STYLES", "WINDOWS", "Clients", "distinct", "merge", "rollup"]
@@ -48,6 +49,10 @@ class Clients:
     def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """See the function."""
         return merge(parts)
+
+    def together(self, parts: Iterable[pl.DataFrame | Held]) -> Rollup:
+        """The same of parts that may lie on disk, as the result may."""
+        return together(parts)
 
 
 def rollup(rows: pl.DataFrame, traps: Traps = NO_TRAPS) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from crawlguard.errors import ConfigError, DataError
 
-from .packing import Packed, packed, unpacked
+from .packing import packed, unpacked
 from .positions import head_of
 from .source import CHUNK, SAMPLE, File, Remote, Source, Stream, told
 from .sources import open_sources
@@ -126,24 +126,24 @@ def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
     """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on; None of none.
 
     Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held, those that are
-    joined ones packed.
+    joined ones packed (see ``packing``): ``join`` gets them so.
     """
-    levels: list[list[T | Packed[T]]] = []
+    levels: list[list[T]] = []
     for fresh in items:
-        item: T | Packed[T] = fresh
+        item = fresh
         for level in levels:
             level.append(item)
             if len(level) < ARITY:
                 break
-            item = packed(join([unpacked(one) for one in level]))
+            item = packed(join(level))
             level.clear()
         else:
             levels.append([item])
-    left: list[T | Packed[T]] = []
+    left: list[T] = []
     while levels:
         left = [*levels.pop(0), *left]
         if len(left) > 1:
-            left = [join([unpacked(one) for one in left])]
+            left = [join(left)]
     return unpacked(left[0]) if left else None
 
 

@@ -20,7 +20,8 @@ import polars as pl
 
 from crawlguard.errors import DataError
 
-from .rollup import SCHEMA, merge
+from .spilling import Rollup, in_memory, together
+from .stored import Stored, write
 from .whole import whole
 
 try:
@@ -101,30 +102,33 @@ class State:
 
     def read(self) -> pl.DataFrame:
         """All that is known, one row per client and day."""
-        return merge(self._part(name) for name in self.parts)
+        return in_memory(together(self.held()))
 
-    def _part(self, name: str) -> pl.DataFrame:
-        try:
-            return self._parquet(name).select(*SCHEMA)
-        except pl.exceptions.PolarsError as error:
-            raise DataError(
-                f"{self.directory / name}: lacks what this version needs ({error}); start afresh with another --state directory"
-            ) from None
+    def held(self) -> list[Stored]:
+        """The same as it lies there, before it is merged."""
+        return [Stored(str(self.directory / name), told=partial(self._told, name)) for name in self.parts]
 
     def table(self, name: str) -> pl.DataFrame | None:
         """A small table as the last run left it, None when there is none."""
         return self._parquet(self.tables[name]) if name in self.tables else None
 
     def _parquet(self, name: str) -> pl.DataFrame:
-        path = self.directory / name
+        with self._told(name):
+            return pl.read_parquet(self.directory / name)
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        path, cure = self.directory / name, "start afresh with another --state directory"
         try:
-            return pl.read_parquet(path)
+            yield
+        except pl.exceptions.ColumnNotFoundError as error:
+            raise DataError(f"{path}: lacks what this version needs ({error}); {cure}") from None
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); restore it, or start afresh with another --state directory") from None
+            raise DataError(f"{path}: cannot be read ({error}); restore it, or {cure}") from None
 
     def commit(
         self,
-        fresh: pl.DataFrame,
+        fresh: Rollup,
         positions: dict[str, Any],
         tables: Mapping[str, pl.DataFrame] | None = None,
         counts: Mapping[str, Any] | None = None,
@@ -133,10 +137,10 @@ class State:
         parts = list(self.parts)
         if fresh.height:
             if len(parts) >= MOST_PARTS:
-                fresh, parts = merge([*(self._part(name) for name in parts), fresh]), []
+                fresh, parts = together([*self.held(), fresh]), []
             number = 1 + max((int(name[5:-8]) for name in self.parts), default=0)
             name = f"part-{number:06}.parquet"
-            self._write(name, lambda path: fresh.write_parquet(path, compression="zstd"))
+            self._write(name, lambda path: write(fresh, path, compression="zstd"))
             parts.append(name)
         named = self._tables(tables) if tables is not None else self.tables
         told = {

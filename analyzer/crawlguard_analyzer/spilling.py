@@ -1,0 +1,129 @@
+"""A rollup too large for memory lies on disk, cut by client into SHARES, and is merged, added up and written a share at a time.
+
+Rows of a rollup only ever meet rows of the same client (and, when clients are judged, of the same /64), so a share of the merged is what the
+same shares of the parts come to: the result is what it would be in memory, whatever is cut and when.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+import polars as pl
+
+from .adding import SCHEMA, merge, renamed
+from .houses import nets
+from .marks import HIGH
+from .scratch import Place, Scratch
+
+AT_ONCE: Final = 400_000
+"""Rows of a rollup that are merged in memory: 140 MB. What a GB of a log comes to (5 million lines, 300,000 clients and days) is merged without a disk."""
+SHARES: Final = 64
+"""Each is worked on in memory: of a log of 100 GB (30 million rows) one takes 160 MB."""
+PIECE: Final = 5_000
+"""Rows that are written and read at once; a piece of each share is in memory when all shares become one file."""
+
+
+class Held(Protocol):
+    """A rollup that is not in memory as it is: ``height`` rows, and its frames, one after the other, each sorted by day and name."""
+
+    @property
+    def height(self) -> int: ...
+    def frames(self) -> Iterator[pl.DataFrame]: ...
+
+
+class Spilled:
+    """A merged rollup on disk. Its frames are its shares, by SCHEMA; each has all rows of its clients, and all addresses of a /64."""
+
+    def __init__(self) -> None:
+        self.height = 0
+        self._scratch = Scratch()
+        self._places: list[list[Place]] = [[] for _ in range(SHARES)]
+
+    def add(self, share: int, rows: pl.DataFrame) -> None:
+        """Rows that come after those which the share has."""
+        for start in range(0, rows.height, PIECE):
+            file = io.BytesIO()
+            rows.slice(start, PIECE).write_ipc_stream(file, compression="lz4")
+            self._places[share].append(self._scratch.add(file.getvalue()))
+        self.height += rows.height
+
+    def pieces(self, share: int) -> Iterator[pl.DataFrame]:
+        """A share, PIECE rows at a time."""
+        for place in self._places[share]:
+            yield pl.read_ipc_stream(io.BytesIO(self._scratch.read(place)))
+
+    def share(self, number: int) -> pl.DataFrame:
+        """All of it."""
+        return pl.concat([pl.DataFrame(schema=SCHEMA), *self.pieces(number)])
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Every share."""
+        return map(self.share, range(SHARES))
+
+
+Rollup = pl.DataFrame | Spilled
+
+
+def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
+    """What ``adding.merge`` makes of rollups, wherever they are and it will be."""
+    found = list(parts)
+    if sum(part.height for part in found) <= AT_ONCE:
+        return merge(frame for part in found for frame in frames(part))
+    cuts = [part if isinstance(part, Spilled) else _cut(frames(part)) for part in found]
+    return _of(merge(cut.share(number) for cut in cuts) for number in range(SHARES))
+
+
+def frames(rollup: pl.DataFrame | Held) -> Iterator[pl.DataFrame]:
+    """The rollup as one frame or several, none of which has a client of another if it was merged."""
+    return iter([rollup]) if isinstance(rollup, pl.DataFrame) else rollup.frames()
+
+
+def in_memory(rollup: pl.DataFrame | Held) -> pl.DataFrame:
+    """As one frame, sorted by day and name, for who cannot do with less."""
+    return rollup if isinstance(rollup, pl.DataFrame) else merge(rollup.frames())
+
+
+def with_names(rollup: Rollup, names: Callable[[pl.Series], pl.Series]) -> Rollup:
+    """The rollup whose clients have got other names; those that have the same become one. ``names``: of different names the new ones."""
+    if isinstance(rollup, pl.DataFrame):
+        return renamed(_renamed(rollup, names))
+    cut = _cut(_renamed(share, names) for share in rollup.frames())
+    return _of(map(renamed, cut.frames()))
+
+
+def _renamed(rows: pl.DataFrame, names: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
+    different = rows["ip"].unique()
+    known = pl.DataFrame([different, names(different).alias("new")])
+    return rows.join(known, on="ip", how="left", maintain_order="left").drop("ip").rename({"new": "ip"}).select(*SCHEMA)
+
+
+def _cut(rollup: Iterable[pl.DataFrame]) -> Spilled:
+    """The rows of each client where they belong, in the order in which they come."""
+    found = Spilled()
+    for rows in rollup:
+        share = share_of(rows["ip"])
+        order = ((share.cast(pl.UInt64) * HIGH) + pl.int_range(rows.height, dtype=pl.UInt64, eager=True)).sort()
+        ends = (order // HIGH).search_sorted(pl.int_range(SHARES, dtype=pl.UInt64, eager=True), side="right").to_list()
+        places = (order % HIGH).cast(pl.get_index_type())
+        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            found.add(number, rows[places[start:end]])
+    return found
+
+
+def _of(shares: Iterable[pl.DataFrame]) -> Spilled:
+    found = Spilled()
+    for number, rows in enumerate(shares):
+        found.add(number, rows)
+    return found
+
+
+def share_of(names: pl.Series) -> pl.Series:
+    """The number of the share that each client is in (UInt64), by its name, or by the /64 of its address."""
+    share = names.hash(seed=5) % SHARES
+    six = names.str.contains(":", literal=True).arg_true()
+    if not six.len():
+        return share
+    net = nets(names.gather(six))
+    return share.scatter(six, pl.select(pl.coalesce(pl.lit(net).hash(seed=5) % SHARES, share.gather(six))).to_series())
