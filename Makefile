@@ -42,9 +42,11 @@ $(BENCH)/.done: pyproject.toml
 demo: $(VENV)/.demo
 	@$(BIN)/crawlguard demo
 
+# Whoever starts some hundred processes wants the guard and the tests compiled once.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not alone'
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not alone'
+	$(BIN)/python -m pytest -m alone $(shell grep -lF mark.alone tests/test_*.py)
 
 check: $(VENV)/.check
 	$(BIN)/ruff check

@@ -281,10 +281,9 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str], Guard]]:
         guard.store.close()
 
 
-@pytest.fixture(autouse=True)
-def heap() -> Iterator[None]:
-    with young_heap():
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def heap() -> None:
+    young_heap()
 
 
 @pytest.fixture(autouse=True)

@@ -102,10 +102,9 @@ def settled(watcher: Watcher) -> None:
     watcher.took, watcher.strangers = [], 0
 
 
-@pytest.fixture(autouse=True)
-def heap() -> Iterator[None]:
-    with young_heap():
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def heap() -> None:
+    young_heap()
 
 
 @pytest.fixture(autouse=True)
