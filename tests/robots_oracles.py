@@ -63,6 +63,7 @@ def _fork(text: str, tokens: Sequence[str], paths: Sequence[str]) -> list[list[b
 
 def _protego(text: str, tokens: Sequence[str], paths: Sequence[str]) -> list[list[bool]]:
     file = Protego.parse(text)
+    file._get_matching_rule_set = cache(file._get_matching_rule_set)  # type: ignore[method-assign]  # a token comes to the same rules for each path
     return [[file.can_fetch(SITE + path, token) for path in paths] for token in tokens]
 
 

@@ -171,6 +171,11 @@ robots = st.fixed_dictionaries(
 ).map(lambda v: Robots(**cast("dict[str, Any]", v)))
 
 
+@cache
+def _default() -> Policy:
+    return load_policy("builtin:default")
+
+
 def policy_of(listed: Sequence[dict[str, Any]], include: bool = False, mode: str = "enforce", robots: Robots = NOTHING_MORE) -> Policy:
     """The policy with these rules, and after them the bundled default's. Not checked: rules in vain are welcome here."""
     made: list[Rule] = []
@@ -181,7 +186,7 @@ def policy_of(listed: Sequence[dict[str, Any]], include: bool = False, mode: str
         read = RULE.read(node, problems.append)
         assert not problems, problems
         made.append(read)
-    default = load_policy("builtin:default")
+    default = _default()
     networks = {**default.networks, "office": Network(Place(), "office", ("198.51.100.0/24",))}
     return Policy(
         mode=mode,
