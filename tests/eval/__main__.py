@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from crawlguard_analyzer.clients import Context, context
 from ..bench.table import layout
 from ..conftest import SHARED
 from . import __doc__ as method
+from .heldout import Known, fitted
 from .masking import MODES, Log, read, without_addresses
 from .measure import Figures, measure, rolled, shaken, without_networks
 
 RECALL, RECALL_AIM = 0.90, 0.97
 WRONG, WRONG_AIM = 0.005, 0.001
+HELD_OUT = {"person": WRONG_AIM, "likely": WRONG}
+"""Whom points are fitted by that know nothing of the log which they judge, and the share of them that may be accused where they are fitted."""
 THRESHOLDS = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
 SHAKES = 20
 TRACE = 8
@@ -37,19 +40,25 @@ def main() -> int:
     missed = False
     rows: list[tuple[str, ...]] = []
     curves: list[tuple[str, ...]] = []
-    for path in chosen.logs or sorted((SHARED / "logs").glob("*.log.gz")):
-        log = read(path)
+    logs = [read(path) for path in chosen.logs or sorted((SHARED / "logs").glob("*.log.gz"))]
+    known = [(log, rolled(log, "address")) for log in logs]
+    for log in logs:
         print(f"{log.name}: {log.rows.height} requests, {log.truth.height} clients", file=sys.stderr, flush=True)
         for mode in MODES:
             figures = measure(log, rolled(log, mode), judge)
             missed |= figures.recall < RECALL or figures.wrong > WRONG
             rows.append(row(log.name, MODES[mode], figures))
+        rows += held_out(log, judge, [one for one in known if one[0] is not log])
         rows += asides(log, judge)
         curves += curve(log, judge)
         if chosen.show:
             show(log, measure(log, rolled(log, "address"), judge))
     head = ("log", "masks", "recall, requests", "clients", "people accused", "", "of likely people", "")
     print(layout(head, rows))
+    print(
+        "\nThe points in force were chosen on these logs: their rows say how well they fit, those held out what to expect elsewhere."
+        * (len(logs) > 1)
+    )
     print(f"\nBars: recall by requests {RECALL:.0%} (aim {RECALL_AIM:.0%}), people wrongly accused {WRONG:.1%} (aim {WRONG_AIM:.1%}).\n")
     print(layout(("log", "threshold", "recall, requests", "clients", "people accused", "", "of likely people", ""), curves))
     return int(missed)
@@ -79,6 +88,12 @@ def asides(log: Log, judge: Context) -> Iterator[tuple[str, ...]]:
     yield row(log.name, "  no networks", measure(log, rollups, without_networks(judge)))
     nowhere = without_addresses(log)
     yield row(log.name, "  no addresses", measure(nowhere, rolled(nowhere, "address"), judge))
+
+
+def held_out(log: Log, judge: Context, others: Sequence[Known]) -> Iterator[tuple[str, ...]]:
+    """The figures by points that were fitted on the other logs, if there are any."""
+    for who, wrong in HELD_OUT.items() if others else ():
+        yield row(log.name, f"  held out, fitted by {who}", measure(log, rolled(log, "address"), fitted(judge, others, who, wrong)))
 
 
 def curve(log: Log, judge: Context) -> Iterator[tuple[str, ...]]:
