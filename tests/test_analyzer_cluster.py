@@ -70,9 +70,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def local(logs: list[str]) -> Counted:
     """What a run without a cluster comes to, with chunks of the same size."""
-    with pytest.MonkeyPatch.context() as small:
-        small.setattr(File.chunks, "__defaults__", (SIZE,))
-        return read(logs, [Clients(), Statuses()], AS_TOLD, quiet=True)[0]
+    return read(logs, [Clients(), Statuses()], AS_TOLD, quiet=True, size=SIZE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +240,21 @@ SHARD = Shard("access.log")
 
 def test_a_worker_that_comes_later_is_checked_too() -> None:
     count = cluster_module._Checked(facts(), len)
-    assert count(SHARD) == 5
+    assert count(SHARD) == len(SHARD)
     with pytest.raises(ConfigError, match=r"a worker has crawlguard .* \(here 0\)"):
         cluster_module._Checked(Facts("0", pl.__version__, 0), len)(SHARD)
+
+
+def test_small_logs_are_counted_together_there_as_here(at: Cluster, tmp_path: Path) -> None:
+    logs = []
+    for number in range(30):
+        logs.append(str(tmp_path / f"site{number}.log"))
+        Path(logs[-1]).write_text("\n".join(lines(number % 3, 3 + number)))
+    small = shards(logs, SIZE * 32)
+    assert len(small) < 10
+    assert sum(1 + len(shard.more) for log in small for shard in log) == 30
+    here = read(logs, [Clients(), Statuses()], AS_TOLD, quiet=True, size=SIZE * 32)[0]
+    assert same(count_all(logs, [Clients(), Statuses()], address=at.address, size=SIZE * 32), here)
 
 
 def test_a_format_of_which_no_line_is_ends_with_the_first_line(at: Cluster, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Combined:
         if variant not in VARIANTS:
             raise ValueError(f"{variant!r} is none of {', '.join(VARIANTS)}")
         self.variant: Final = variant
-        self._tail = tail
+        self.tail: Final = tail
         self._fields = dict(_CUT)
         if tail is not None:
             self._fields |= {f"tail{n}": pl.String for n in range(tail.quotes + 1)}
@@ -127,9 +127,9 @@ class Combined:
         return rows.hstack([*(name.alias("host") for name in names[1:-1]), *self._spent(cut)]), good.fill_null(False)
 
     def _spent(self, cut: pl.DataFrame) -> list[pl.Series]:
-        if self._tail is None:
+        if self.tail is None:
             return []
-        number = pl.col(f"tail{self._tail.quotes}").str.extract(self._tail.pattern).cast(pl.Float64, strict=False) * self._tail.unit
+        number = pl.col(f"tail{self.tail.quotes}").str.extract(self.tail.pattern).cast(pl.Float64, strict=False) * self.tail.unit
         return [cut.select(number.clip(upper_bound=LONGEST).cast(pl.Int32).fill_null(-1).alias("spent")).to_series()]
 
     def _names(self, head: pl.Series, nameless: pl.Series) -> tuple[pl.Series, ...]:

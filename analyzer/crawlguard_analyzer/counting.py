@@ -17,7 +17,8 @@ from .formats import Format, detect, misfit, named
 from .parsed import Reject
 from .pipeline import Block, Collector, blocks, joined
 from .shards import Shard, chunks, fold, opened, shards
-from .source import CHUNK
+from .small import alone, as_one, groups
+from .source import CHUNK, Source
 from .spilling import in_memory
 from .streams import KEPT
 
@@ -91,20 +92,27 @@ def count_all(
 
 
 def count(collectors: Sequence[Collector], form: Form, size: int, shard: Shard) -> Counted:
-    """One shard."""
-    source = opened(shard)
-    sample = source.sample()
-    if not sample:
-        return replace(join(collectors, []), problems=tuple(source.problems))
-    log = form.of(sample, source.name)
-    chunked, lines = chunks(shard, source, size)
-    parts = (_counted(block, log.name) for block in blocks(chunked, log, collectors))
-    found = fold(parts, partial(join, collectors)) or join(collectors, [])
-    return replace(
-        found,
-        unparsed=found.unparsed + Counter({"too long": lines.too_many}),
-        problems=tuple(source.problems),
-    )
+    """One shard, and the small logs with it."""
+    told: list[tuple[tuple[Shard, Source], Format | None, bool]] = []
+    for one in (shard, *shard.more):
+        source = opened(one)
+        sample = source.sample()
+        log = form.of(sample, source.name) if sample else None
+        told.append(((one, source), log, alone(form.name, log, source)))
+    parts = [_group(group, log, collectors, size) for log, group in groups(told)]
+    return parts[0] if len(parts) == 1 else join(collectors, parts)
+
+
+def _group(group: Sequence[tuple[Shard, Source]], log: Format | None, collectors: Sequence[Collector], size: int) -> Counted:
+    """Shards of one format as one."""
+    found = join(collectors, [])
+    if log is not None:
+        cut = [chunks(shard, source, size) for shard, source in group]
+        chunked = cut[0][0] if len(cut) == 1 else as_one((one for one, _ in cut), size)
+        parts = (_counted(block, log.name) for block in blocks(chunked, log, collectors))
+        found = fold(parts, partial(join, collectors)) or found
+        found = replace(found, unparsed=found.unparsed + Counter({"too long": sum(lines.too_many for _, lines in cut)}))
+    return replace(found, problems=tuple(problem for _, source in group for problem in source.problems))
 
 
 def _counted(block: Block, name: str) -> Counted:

@@ -20,6 +20,8 @@ from .parsed import Reject
 from .pipeline import Collector, run
 from .progress import bytes_line
 from .shards import fold
+from .small import alone, as_one, batches, groups
+from .source import CHUNK
 from .sources import Source, open_sources, positions_after
 
 Keep = Callable[[list[Reject]], None]
@@ -34,11 +36,12 @@ def read(
     configured: Sequence[AccessLog] = (),
     rejects: str | None = None,
     quiet: bool = False,
+    size: int = CHUNK,
 ) -> tuple[Counted, dict[str, Any]]:
     """What is new in the logs (all of it without ``positions``), and the positions for the next run.
 
     ``configured``: logs whose formats an nginx.conf tells. ``rejects``: a file that is written anew with the lines that are no requests, as
-    they stood; it is there only if all went well.
+    they stood; it is there only if all went well. ``size``: see ``shards.shards``.
     Raises DataError for what cannot be read.
     """
     sources = open_sources(logs, positions) if logs else []
@@ -46,7 +49,7 @@ def read(
         keep = stack.enter_context(_kept(rejects))
         tell = stack.enter_context(bytes_line([source.total for source in sources], quiet))
         misfits: list[DataError] = []
-        counts = _counts(sources, collectors, form, configured, keep, tell, misfits.append)
+        counts = _counts(sources, collectors, form, configured, keep, tell, misfits.append, size)
         found = fold(counts, partial(join, collectors)) or join(collectors, [])
         if misfits and not found.rows:
             raise misfits[0]
@@ -61,27 +64,34 @@ def _counts(
     keep: Keep,
     tell: Callable[[int], None],
     unfit: Callable[[DataError], None],
+    size: int,
 ) -> Iterator[Counted]:
-    """Of each source what is new. ``unfit`` hears of those that have no line of the format that the user has named."""
+    """Of each source, or several small ones, what is new. ``unfit`` hears of those that have no line of the format that the user has named."""
     before = 0
-    for source in sources:
-        if source.total == 0:  # nothing is new, so what it is need not be told
-            continue
-        try:
-            log = _format(source, form, configured)
-        except DataError as error:
-            if not source.found:
-                raise
-            yield replace(join(collectors, []), problems=(left_out(source, error),))
-            continue
-        found = _one(source, collectors, log, keep, partial(_after, tell, before))
-        before += source.total or 0
-        lines = [reject.line for reject in found.rejects]
-        # A log that was read before had some lines of the format.
-        if log and form.name and not found.rows and not source.claimed and (wrong := misfit(form.name, log, lines, source.name)):
-            unfit(wrong)
-            found = replace(found, problems=(*found.problems, left_out(source, wrong)))
-        yield found
+    for batch in batches(
+        (source for source in sources if source.total != 0), size
+    ):  # of what has nothing new it need not be told what it is
+        parts: list[Counted] = []
+        told: list[tuple[Source, Format | None, bool]] = []
+        for source in batch:
+            try:
+                log = _format(source, form, configured)
+            except DataError as error:
+                if not source.found:
+                    raise
+                parts.append(replace(join(collectors, []), problems=(left_out(source, error),)))
+            else:
+                told.append((source, log, alone(form.name, log, source)))
+        for log, group in groups(told):
+            found = _one(group, collectors, log, keep, partial(_after, tell, before), size)
+            before += sum(source.total or 0 for source in group)
+            lines = [reject.line for reject in found.rejects]
+            # A log that was read before had some lines of the format.
+            if log and form.name and not found.rows and not group[0].claimed and (wrong := misfit(form.name, log, lines, group[0].name)):
+                unfit(wrong)
+                found = replace(found, problems=(*found.problems, left_out(group[0], wrong)))
+            parts.append(found)
+        yield parts[0] if len(parts) == 1 else join(collectors, parts)
 
 
 def left_out(source: Source, error: DataError) -> str:
@@ -104,18 +114,23 @@ def _format(source: Source, form: Form, configured: Sequence[AccessLog]) -> Form
     return form.of(sample + source.header, source.name) if sample else None
 
 
-def _one(source: Source, collectors: Sequence[Collector], log: Format | None, keep: Keep, progress: Callable[[int], None]) -> Counted:
+def _one(
+    group: Sequence[Source], collectors: Sequence[Collector], log: Format | None, keep: Keep, progress: Callable[[int], None], size: int
+) -> Counted:
+    """Sources of one format as one."""
     if log is None:
-        return replace(join(collectors, []), problems=tuple(source.problems))
-    block = run(source.chunks(progress=progress), log, collectors, rejects=keep)
-    keep(source.rejects)
+        return replace(join(collectors, []), problems=tuple(problem for source in group for problem in source.problems))
+    chunks = group[0].chunks(size, progress=progress) if len(group) == 1 else as_one((source.chunks(size) for source in group), size)
+    block = run(chunks, log, collectors, rejects=keep)
+    for source in group:
+        keep(source.rejects)
     return Counted(
         rollups=block.rollups,
         rows=block.rows,
-        unparsed=block.unparsed + Counter({"too long": source.rejected}),
+        unparsed=block.unparsed + Counter({"too long": sum(source.rejected for source in group)}),
         rejects=block.rejects,
         formats=Counter({log.name: block.rows}),
-        problems=tuple(source.problems),
+        problems=tuple(problem for source in group for problem in source.problems),
         first=block.first,
         last=block.last,
     )

@@ -17,6 +17,7 @@ from crawlguard.errors import ConfigError, DataError
 
 from .packing import packed, unpacked
 from .positions import head_of
+from .small import batches
 from .source import CHUNK, SAMPLE, File, Remote, Source, Stream, told
 from .sources import open_sources
 from .streams import Lines
@@ -33,6 +34,7 @@ T = TypeVar("T")
 class Shard(NamedTuple):
     """A part of one log. ``ends``: where the chunks before its last one end, in bytes of the file; ``stop``: where it ends, None for all of a
     log that is read from its start only. ``mark``: size and beginning of the file as it was when the shards were cut, None for a URL.
+    ``more``: whole small logs that are counted with it, see ``small``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Shard(NamedTuple):
     ends: tuple[int, ...] = ()
     stop: int | None = None
     mark: tuple[int, tuple[int, str]] | None = None
+    more: tuple[Shard, ...] = ()
 
     @property
     def place(self) -> str:
@@ -52,13 +55,16 @@ def shards(inputs: Sequence[str], size: int = CHUNK) -> list[list[Shard]]:
     Raises DataError as ``open_sources`` does, and ConfigError for standard input and pipes, which have no place to be opened at.
     """
     found = []
-    for source in open_sources(inputs):
+    for source, *small in batches(open_sources(inputs), size):
         if isinstance(source, Stream):
             raise ConfigError(f"{source.name}: cannot be cut into shards; write it to a file first, or read it without --cluster")
-        if isinstance(source, File):
-            found.append(list(_of(source, size)))
-        else:
+        if not isinstance(source, File):
             found.append([Shard(source.name)])
+        elif small:
+            first, *more = (one for file in (source, *small) if isinstance(file, File) for one in _of(file, size))
+            found.append([first._replace(more=tuple(more))])
+        else:
+            found.append(list(_of(source, size)))
     return found
 
 

@@ -52,7 +52,7 @@ class Known(Combined):
         self.name = name or f"nginx/Apache {variant}"
 
     def describe(self) -> str:
-        return f"{self.name}, with times" if self._tail else self.name
+        return f"{self.name}, with times" if self.tail else self.name
 
     def after(self, chunk: bytes) -> Known:
         return self
