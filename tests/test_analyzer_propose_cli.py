@@ -70,8 +70,9 @@ def test_applying_asks_writes_and_is_then_content(here: Path) -> None:
     refused = run("--clients", "clients.parquet", "--apply", typed="n\n")
     assert (refused.exit_code, (here / "crawlguard-proposed.yaml").exists()) == (1, False)
     assert "+  - id: proposed-" in refused.output
-    nobody = run("--clients", "clients.parquet", "--apply", typed="")
-    assert (nobody.exit_code, (here / "crawlguard-proposed.yaml").exists()) == (1, False)
+    with pytest.raises(DataError, match="nobody is there to say yes, and nothing was written; --yes writes without being asked"):
+        run("--clients", "clients.parquet", "--apply", typed="")
+    assert not (here / "crawlguard-proposed.yaml").exists()
     done = run("--clients", "clients.parquet", "--apply", typed="y\n")
     assert done.exit_code == 0
     assert "include: [builtin:default, crawlguard-proposed.yaml]" in done.output

@@ -201,6 +201,17 @@ def _print(found: Proposals, before: Reviewed | None, expired: list[str], rules:
         click.echo("\nNext: crawlguard propose ... --apply writes them to a file of their own, in shadow mode.")
 
 
+def _asked(question: str) -> bool:
+    """What the user says to it. Raises DataError when there is nobody to ask."""
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C, or Ctrl-D
+            raise
+        click.echo()
+        raise DataError("nobody is there to say yes, and nothing was written; --yes writes without being asked") from None
+
+
 def _apply(made: Change, live: Policy, yes: bool) -> bool:
     """Show the change, ask, and write. False when it was not wanted."""
     name = plain(str(made.before.path))
@@ -208,7 +219,7 @@ def _apply(made: Change, live: Policy, yes: bool) -> bool:
         click.echo(f"\n{name}: nothing to add.")
         return True
     click.echo(f"\n{diff(made)}\n")
-    if not yes and not click.confirm(f"Write this to {name}?"):
+    if not yes and not _asked(f"Write this to {name}?"):
         return False
     write(made)
     pruned = f", {count(len(made.pruned), 'expired one')} taken out" if made.pruned else ""
