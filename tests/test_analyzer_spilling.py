@@ -193,24 +193,21 @@ import resource, sys
 sys.argv[1:] = ["analyze", *sys.argv[1:], "--quiet"]
 import crawlguard_analyzer.spilling as spilling
 from crawlguard.cli import main
-spilling.AT_ONCE = 0
+spilling.AT_ONCE = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 main()
 """
 
 
 def test_a_full_disk_is_told_with_the_cure(tmp_path: Path) -> None:
-    """A limit on files' sizes, which the system tells in the same way."""
-    call = [sys.executable, "-B", "-c", FULL, *(log(tmp_path / name, 7) for name in ("one.log", "two.log"))]
+    """A limit on files' sizes, which the system tells in the same way; what was counted before has to be merged."""
+    state = str(tmp_path / "state")
+    for name in ("one.log", "two.log"):
+        analyse([log(tmp_path / name, 7)], state=state, quiet=True)
     (tmp_path / "scratch").mkdir()
-    done = subprocess.run(
-        call,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"TMPDIR": str(tmp_path / "scratch"), "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-    )
+    environment = {"TMPDIR": str(tmp_path / "scratch"), "PYTHONDONTWRITEBYTECODE": "1"}
+    call = [sys.executable, "-c", FULL, "--state", state]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 1
     assert f"{tmp_path}/scratch: what is counted does not fit into memory" in done.stderr
     assert "Traceback" not in done.stderr

@@ -22,6 +22,7 @@ from .browsers import kinds
 from .classify import DEFAULT, Weights, classes, load_weights, scored
 from .features import Site, features, site_of
 from .houses import housed, spread
+from .marks import numbered
 from .rollup import AGENTS, HIGH, PATHS
 from .swarms import swarms
 
@@ -143,8 +144,21 @@ def totals(rollup: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ordered(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The totals of several shares in their order."""
-    return pl.concat(parts).sort("requests", "first", "key", descending=[True, False, False]).drop("key")
+    """The totals of several shares in their order; the list is emptied."""
+    keys = pl.concat(part.select("requests", "first", "key") for part in parts)
+    order = keys.select(pl.arg_sort_by("requests", "first", "key", descending=[True, False, False])).to_series()
+    columns = [part.drop("key").get_columns() for part in parts]
+    parts.clear()
+    # One column after the other, so that they are not all there twice.
+    found = [pl.concat([some.pop() for some in columns], rechunk=True).gather(order) for _ in range(len(columns[0]))]
+    ordered = pl.DataFrame(found[::-1])
+    return ordered.with_columns(_once(ordered["ua"]))
+
+
+def _once(texts: pl.Series) -> pl.Series:
+    """The same texts, each different one in memory once, and nothing else of where they are from."""
+    numbers, names = numbered(texts)
+    return names.gather(numbers).alias(texts.name)
 
 
 def _added_up(rollup: pl.DataFrame) -> pl.DataFrame:
@@ -158,8 +172,8 @@ def _added_up(rollup: pl.DataFrame) -> pl.DataFrame:
     mine, sketches = keys % parts, rollup.select(column for column, _, _ in _SKETCHES)
     added = pl.concat(_each_added(table.filter(mine == part), sketches) for part in range(parts))
     return added.with_columns(
-        rollup["ip"].gather(added["row"]).alias("client"),
-        rollup["ua"].gather(added["row"]).alias("ua"),
+        pl.concat_str(rollup["ip"].gather(added["row"]), pl.lit("")).alias("client"),
+        _once(rollup["ua"].gather(added["row"])),
         (pl.col("cells") / pl.col("days")).alias("hours_active"),
         pl.min_horizontal(pl.col("documents") - pl.col("robots"), "distinct").clip(lower_bound=0).alias("asked"),
         pl.lit(1).alias("clients"),
