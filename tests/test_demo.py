@@ -71,8 +71,14 @@ def by_client(told: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["client"], row["site"]): row for row in told["clients"]}
 
 
-def test_everything_is_as_it_must_be(tmp_path: Path) -> None:
-    code, told = demo(tmp_path, programs=True)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any]]:
+    """A demo as most will see it, with the programs that are installed: its exit code and what it says."""
+    return demo(tmp_path_factory.mktemp("whole"), programs=True)
+
+
+def test_everything_is_as_it_must_be(whole: tuple[int, dict[str, Any]]) -> None:
+    code, told = whole
     assert (code, told["ok"], told["version"], told["problems"]) == (0, True, 1, [])
     assert told["seconds"] < WITHIN
     assert [(s["name"], s["server"], s["workers"]) for s in told["sites"]] == [("FastAPI", "uvicorn", 2), ("Flask", "gunicorn", 2)]
@@ -100,8 +106,8 @@ def test_everything_is_as_it_must_be(tmp_path: Path) -> None:
             assert rows[name, "FastAPI"]["served"] >= (2 if name == "Chromium" else 1), "Chromium fetches the style sheet too"
 
 
-def test_the_summary_counts_what_the_clients_met(tmp_path: Path) -> None:
-    _, told = demo(tmp_path)
+def test_the_summary_counts_what_the_clients_met(whole: tuple[int, dict[str, Any]]) -> None:
+    _, told = whole
     met: Counter[tuple[str, str, bool]] = Counter()
     for row in told["clients"]:
         met.update({(r["rule"], r["action"], r["shadow"]): r["count"] for r in row["rules"]})
