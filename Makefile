@@ -22,6 +22,7 @@ $(VENV)/.pip:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml
+	@echo "installing what the demonstration needs into $(VENV): half a minute the first time"
 	$(BIN)/python -m pip install --quiet -e . --group demo
 	touch $@
 
