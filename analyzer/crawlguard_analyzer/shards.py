@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from crawlguard.errors import ConfigError, DataError
 
@@ -128,29 +128,43 @@ def _plain(shard: Shard, stop: int, lines: Lines, size: int) -> Iterator[bytes]:
             yield rest
 
 
-def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
-    """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on; None of none.
+class Joining(Generic[T]):
+    """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on.
 
     Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held, those that are
     joined ones packed (see ``packing``): ``join`` gets them so.
     """
-    levels: list[list[T]] = []
-    for fresh in items:
-        item = fresh
-        for level in levels:
+
+    def __init__(self, join: Callable[[list[T]], T]) -> None:
+        self._join = join
+        self._levels: list[list[T]] = []
+
+    def add(self, item: T) -> None:
+        """The next item; joins what is complete."""
+        for level in self._levels:
             level.append(item)
             if len(level) < ARITY:
-                break
-            item = packed(join(level))
+                return
+            item = packed(self._join(level))
             level.clear()
-        else:
-            levels.append([item])
-    left: list[T] = []
-    while levels:
-        left = [*levels.pop(0), *left]
-        if len(left) > 1:
-            left = [join(left)]
-    return unpacked(left[0]) if left else None
+        self._levels.append([item])
+
+    def whole(self) -> T | None:
+        """All of them as one, None of none. Nothing is left."""
+        left: list[T] = []
+        while self._levels:
+            left = [*self._levels.pop(0), *left]
+            if len(left) > 1:
+                left = [self._join(left)]
+        return unpacked(left[0]) if left else None
+
+
+def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
+    """The items of a log, or logs, as one, see ``Joining``; None of none."""
+    joining = Joining(join)
+    for item in items:
+        joining.add(item)
+    return joining.whole()
 
 
 def tree(work: Iterable[Iterable[Shard]], count: Callable[[Shard], T], join: Callable[[list[T]], T]) -> T | None:
