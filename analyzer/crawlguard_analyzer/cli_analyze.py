@@ -64,7 +64,7 @@ def analyze(
         version = {"crawlguard.clients": str(CLIENTS_VERSION)}
         whole(
             Path(table),
-            lambda partial: analysis.clients.write_parquet(partial, metadata=version),
+            lambda partial: analysis.clients.write_parquet(partial, compression_level=1, metadata=version),
             "free some space, or name another --clients file",
         )
     if as_json:
