@@ -89,40 +89,6 @@ def test_large_counts_wait_packed_and_come_to_the_same(monkeypatch: pytest.Monke
     assert (found.lines, found.rejects) == (plain.lines, plain.rejects)
 
 
-def test_chunks_are_parsed_while_blocks_are_merged() -> None:
-    class Slow(Statuses):
-        """Merges only once two blocks more have been parsed."""
-
-        seen, turn = 0, threading.Event()
-
-        def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-            self.seen += 1
-            if self.seen >= FOLD * (ARITY + 2):
-                self.turn.set()
-            return super().__call__(rows)
-
-        def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-            if threading.current_thread().name.startswith("merge"):
-                assert self.turn.wait(60)
-            return super().merge(parts)
-
-    found = run(chunks(FOLD * (ARITY + 3)), COMBINED, [Slow()])
-    assert found.rollups[0]["requests"].sum() == found.rows
-
-
-def test_an_error_while_blocks_are_merged_is_raised_here_and_leaves_no_thread_at_work() -> None:
-    class Broken(Statuses):
-        def merge(self, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-            if threading.current_thread().name.startswith("merge"):
-                raise ArithmeticError("told")
-            return super().merge(parts)
-
-    before = threading.active_count()
-    with pytest.raises(ArithmeticError, match="told"):
-        run(chunks(FOLD * (ARITY + 3)), COMBINED, [Broken()])
-    assert threading.active_count() == before
-
-
 def test_the_order_of_the_file_holds_whoever_is_first() -> None:
     given: list[Reject] = []
     found = run(chunks(5), Late(), [Clients()], rejects=given.extend)

@@ -3,7 +3,7 @@
 Threads parse while this one reads: polars lets go of the interpreter. ``FOLD`` chunks that follow each other become one block; which chunks
 share a block depends on nothing but their order. In memory are at any time: WORKERS + 2 chunks, plain copies
 of WORKERS of them while they are cut, the marks of FOLD chunks (32 bytes a request for the clients' rollup, and each address and User-Agent of
-a chunk once), two blocks (four when they are merged), and what the caller keeps.
+a chunk once), two blocks, and what the caller keeps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
@@ -20,7 +19,7 @@ import polars as pl
 from .formats import Format
 from .marks import Numbered, numbered
 from .parsed import Reject
-from .shards import Joining
+from .shards import fold
 from .spilling import Held, frames
 from .streams import KEPT
 
@@ -143,21 +142,9 @@ def run(
     progress: Callable[[int], None] | None = None,
     rejects: Callable[[list[Reject]], None] | None = None,
 ) -> Block:
-    """All chunks of one log as one block: see ``blocks``. They are merged in a thread beside those that parse, which never wait for it."""
-    joining = Joining[Block](lambda some: merged(some, collectors))
-    pool = ThreadPoolExecutor(1, "merge")
-    adding: deque[Future[None]] = deque()
-    try:
-        with closing(blocks(chunks, format, collectors, progress=progress, rejects=rejects)) as found:
-            for block in found:
-                adding.append(pool.submit(joining.add, block))
-                if len(adding) > 1:
-                    adding.popleft().result()
-        while adding:
-            adding.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return joining.whole() or merged([], collectors)
+    """All chunks of one log as one block: see ``blocks``."""
+    found = blocks(chunks, format, collectors, progress=progress, rejects=rejects)
+    return fold(found, lambda some: merged(some, collectors)) or merged([], collectors)
 
 
 def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from crawlguard.errors import ConfigError, DataError
 
@@ -128,43 +128,29 @@ def _plain(shard: Shard, stop: int, lines: Lines, size: int) -> Iterator[bytes]:
             yield rest
 
 
-class Joining(Generic[T]):
-    """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on.
+def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
+    """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on; None of none.
 
     Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held, those that are
     joined ones packed (see ``packing``): ``join`` gets them so.
     """
-
-    def __init__(self, join: Callable[[list[T]], T]) -> None:
-        self._join = join
-        self._levels: list[list[T]] = []
-
-    def add(self, item: T) -> None:
-        """The next item; joins what is complete."""
-        for level in self._levels:
+    levels: list[list[T]] = []
+    for fresh in items:
+        item = fresh
+        for level in levels:
             level.append(item)
             if len(level) < ARITY:
-                return
-            item = packed(self._join(level))
+                break
+            item = packed(join(level))
             level.clear()
-        self._levels.append([item])
-
-    def whole(self) -> T | None:
-        """All of them as one, None of none. Nothing is left."""
-        left: list[T] = []
-        while self._levels:
-            left = [*self._levels.pop(0), *left]
-            if len(left) > 1:
-                left = [self._join(left)]
-        return unpacked(left[0]) if left else None
-
-
-def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
-    """The items of a log, or logs, as one, see ``Joining``; None of none."""
-    joining = Joining(join)
-    for item in items:
-        joining.add(item)
-    return joining.whole()
+        else:
+            levels.append([item])
+    left: list[T] = []
+    while levels:
+        left = [*levels.pop(0), *left]
+        if len(left) > 1:
+            left = [join(left)]
+    return unpacked(left[0]) if left else None
 
 
 def tree(work: Iterable[Iterable[Shard]], count: Callable[[Shard], T], join: Callable[[list[T]], T]) -> T | None:
