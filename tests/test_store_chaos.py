@@ -120,7 +120,7 @@ def locked(directory: Path) -> Iterator[Trouble]:
 def failed_over(directory: Path) -> Iterator[Trouble]:
     with watched(directory) as (master, replica, sentinel):
         url = f"valkey+sentinel://127.0.0.1:{sentinel.port}/limits"
-        yield Trouble(url, master.kill, lambda: until(lambda: replica.cli("role").startswith("master"), 60))
+        yield Trouble(url, master.kill, lambda: until(lambda: replica.role() == "master", 60))
 
 
 @contextmanager

@@ -80,6 +80,13 @@ class Server:
         login = ("--no-auth-warning", "-a", self.password) if self.password else ()
         return subprocess.run([CLI, "-s", str(self.socket), *login, *command], capture_output=True, check=True, text=True).stdout.strip()
 
+    def role(self) -> str:
+        """ "master" or "slave"; "" while it changes: Valkey 9 hangs up on whoever asks then."""
+        try:
+            return self.cli("role").split()[0]
+        except subprocess.CalledProcessError:
+            return ""
+
     def kill(self) -> None:
         """As kill -9 does."""
         if self._process is not None:
