@@ -39,6 +39,13 @@ def pytest_xdist_auto_num_workers() -> int:
 gc.disable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``make test`` finds the files of what runs alone by these words: a test that is marked in others would never run."""
+    for path in {item.path for item in items if item.get_closest_marker("alone")}:
+        if "mark.alone" not in path.read_text("utf-8"):
+            raise pytest.UsageError(f"{path}: write pytest.mark.alone, by which the Makefile finds the file")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What has been loaded stays: from here on only what tests make is looked through for garbage, and seldom while it is young."""
