@@ -152,7 +152,7 @@ def test_tls_with_and_without_the_authority(
 ) -> None:
     certify(authority)
     with serving(tmp_path / "tls", tls=authority) as server:
-        good = opened(f"valkeys://127.0.0.1:{server.port}?ca={authority / 'ca.pem'}", limit=5.0)
+        good = opened(f"valkeys://127.0.0.1:{server.port}?ca={authority / 'ca.pem'}", limit=1.0)
         until(Watcher(good, lambda: good.run(MANY)))
         assert len(asyncio.run(good.arun(MANY))) == len(MANY)
         assert said(caplog) == []
