@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 
@@ -24,8 +25,8 @@ KEYS = count(1)
 
 
 def fresh_key() -> int:
-    """A key that no test has used: spread like the keyed hashes that the guard makes."""
-    return next(KEYS) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    """A key that no test has used: a hash, as those of the guard are. Multiples of one number would lie together under some seeds."""
+    return int.from_bytes(blake2b(next(KEYS).to_bytes(8, "little"), digest_size=8).digest(), "little")
 
 
 @pytest.fixture(scope="module", params=["memory", "shared", "valkey"])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawlguard.signals.conduct import ASSET, DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
+from crawlguard.signals.rate import Keyer
 from crawlguard.signals.sketch import BITS, MOST, Sketch, estimate
 from crawlguard.store import MemoryStore, RateStore, SharedStore
 from crawlguard.store.memory_conduct import MemoryConduct
@@ -242,18 +243,34 @@ def test_bitmaps_go_to_whoever_asks_for_most_paths(tmp_path: Path) -> None:
 
 
 def test_keys_that_a_client_can_choose_cannot_be_aimed_at_one_place(tmp_path: Path) -> None:
-    """Keys that agree in all bits by which the words are found (a fingerprint is no secret) spread over the table of profiles."""
+    """Keys that agree in all bits by which the words are found (a fingerprint is no secret), and are evenly spaced, spread over the table of
+    profiles whatever its seed: each lies as any other key does, and a quarter of a table leaves room for whoever asked less."""
     store = SharedStore(tmp_path / "rates", 1 << 20)
     victim = fresh_key()
     for n in range(3):
         store.conduct(victim, NOW, 3600 * S, DOCUMENT, store.mark(f"/{n}"))
     aimed = [victim ^ n << 40 for n in range(1, 2001)]
-    for key in aimed:
+    for number, key in enumerate(aimed, 1):
         for n in range(4):
             store.conduct(key, NOW + 1, 3600 * S, DOCUMENT, store.mark(f"/{n}"))
-    assert store.conduct(victim, NOW + 2, 3600 * S, DOCUMENT, 0, dry=True).documents == 4
+        if number == 1000:
+            assert store.conduct(victim, NOW + 2, 3600 * S, DOCUMENT, 0, dry=True).documents == 4
     kept = sum(store.conduct(key, NOW + 2, 3600 * S, DOCUMENT, 0, dry=True).documents == 5 for key in aimed)
     assert kept > 1900, "half a table's keys lie where they fall, not in one neighbourhood"
+    store.close()
+
+
+def test_clients_of_one_network_lie_apart_under_the_worst_of_secrets(tmp_path: Path) -> None:
+    """Their keys are evenly spaced: the inverse of that step, as the secret, would put 2,000 neighbours into one place."""
+    store, keyer = SharedStore(tmp_path / "rates", 1 << 20), Keyer(b"a secret of sixteen bytes")
+    keys = [keyer.address(b"\x20\x01\x0d\xb8\0\x01" + n.to_bytes(2, "big") + bytes(8))[0] for n in range(2000)]
+    profiles = store.profiles()
+    assert isinstance(profiles, SharedConduct)
+    profiles._odd = pow(keys[1] - keys[0], -1, 1 << 64)
+    for key in keys:
+        store.conduct(key, NOW, 3600 * S, DOCUMENT, 0)
+    kept = sum(store.conduct(key, NOW + 1, 3600 * S, DOCUMENT, 0, dry=True).documents == 2 for key in keys)
+    assert kept > 1900
     store.close()
 
 

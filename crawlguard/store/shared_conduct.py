@@ -7,7 +7,8 @@ belongs to: what a worker writes that was stopped while its slot went to somebod
 requests. Two workers that count one key in the same instant count it once.
 
 Where a key lies is decided by a secret multiplication (multiply-shift hashing, Dietzfelbinger et al., J. Algorithms 25, 1997), so that
-not even keys which a client can choose (a fingerprint) can be aimed at one place. A full neighbourhood forgets whoever asked least, and
+not even keys which a client can choose (a fingerprint) can be aimed at one place; twice, with the halves mixed between, as those of a network's
+clients are evenly spaced (``Keyer.address``), and once would leave them so: one secret in twenty would pile them up. A full neighbourhood forgets whoever asked least, and
 among those whoever came first: a million clients of one request each push out one another.
 """
 
@@ -92,7 +93,8 @@ class SharedConduct:
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore. This is the way of whoever has asked for some pages already; the others' is ``_count``."""
-        words, number = self._words, key * self._odd >> self._shift & self._mask
+        words, odd = self._words, self._odd
+        number = ((mixed := key * odd) >> 32 ^ mixed) * odd >> self._shift & self._mask
         at = number << 3
         few = words[at + 3]
         if limit and few >= _SPREAD and words[at] == key and kind == DOCUMENT and mark and not dry:
@@ -234,7 +236,8 @@ class SharedConduct:
 
     def forget(self, key: int) -> None:
         """Let a key's window be over: the next request begins another."""
-        words, first = self._words, (key * self._odd >> self._shift & self._mask) * _SLOT
+        words, odd = self._words, self._odd
+        first = (((mixed := key * odd) >> 32 ^ mixed) * odd >> self._shift & self._mask) * _SLOT
         for at in range(first, first + NEIGHBOURHOOD * _SLOT, _SLOT):
             if words[at] == key:
                 words[at + 1] = 0  # which breaks the seal, too
