@@ -20,7 +20,7 @@ an IPv6 /64 (RFC 6177: the least that one customer gets)."""
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
-_THREE = Struct("<3Q")
+_THREE, _word = Struct("<3Q"), Struct("<Q").unpack
 
 
 class Window(NamedTuple):
@@ -59,13 +59,6 @@ LONG = 2048
 """Characters of a text that count."""
 
 
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return text.encode("utf-8", "surrogatepass")
-
-
 class Keyer:
     """Keyed 64-bit hashes of what is counted, so that nobody outside can choose keys that collide.
 
@@ -76,7 +69,9 @@ class Keyer:
 
     def __init__(self, seed: bytes) -> None:
         self._base = blake2b(key=seed[:64], digest_size=24)
-        self._texts = blake2b(key=seed[:64], digest_size=8, person=b"text")
+        # The secret is where the hash begins, as in NMAC (Bellare, Canetti and Krawczyk, CRYPTO 1996): a key would be a block more for each text.
+        secret = blake2b(key=seed[:64], digest_size=32, person=b"text").digest()
+        self._texts = blake2b(digest_size=8, salt=secret[:16], person=secret[16:])
         self._last: tuple[str | None, int] = None, 0
 
     def text(self, text: str) -> int:
@@ -84,8 +79,11 @@ class Keyer:
         last, key = self._last
         if text is not last:  # the rules of a policy ask one after another about one request
             state = self._texts.copy()
-            state.update(_encoded(text if len(text) <= LONG else text[:LONG]))
-            key = int.from_bytes(state.digest(), "little") or 1
+            try:
+                state.update((text if len(text) <= LONG else text[:LONG]).encode())
+            except UnicodeEncodeError:  # a lone surrogate
+                state.update(text[:LONG].encode("utf-8", "surrogatepass"))
+            key = _word(state.digest())[0] or 1
             self._last = text, key
         return key
 

@@ -40,7 +40,7 @@ from ..signals.conduct import (
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGCONDU3"
+_MAGIC = b"CGCONDU4"
 NEIGHBOURHOOD = 8
 """Slots, and bitmaps, that a key may lie in."""
 SLOTS_PER_SKETCH = 16
