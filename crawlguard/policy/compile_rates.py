@@ -15,7 +15,7 @@ from ..request import RequestView
 from ..signals import penalty
 from ..signals.conduct import DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
 from ..signals.headers import fingerprint_key
-from ..signals.rate import Window, mix, mix2
+from ..signals.rate import Window, mix
 from ..signals.shape import ANY, Limits, judge
 from .check import window_key
 from .rates import RESPONSES, Bound, RateOver, Shape, WindowIs
@@ -106,7 +106,7 @@ def _family_marks() -> Callable[[str, Callable[[str], int]], int]:
 
     def mark_of(path: str, mark: Callable[[str], int]) -> int:
         nonlocal held
-        name = family(path)
+        name = path[: path.find("/", 1) + 1] or "/"  # family(path), without the call
         whose, known = held
         if whose is not mark:  # another store, another secret
             known = {}
@@ -140,7 +140,7 @@ def key_reader(per: tuple[str, ...]) -> KeyReader:
 
         def by_address_and_family(view: RequestView, ua: UaFacts, client: Client, rates: Rates) -> int:
             key = client.ip_key
-            return mix2(key, mark_of(view.path, rates.mark)) if key else 0
+            return key ^ mark_of(view.path, rates.mark) if key else 0  # both are keyed hashes: they need no more mixing
 
         return by_address_and_family
 

@@ -31,7 +31,12 @@ def fingerprint_key(view: RequestView) -> int:
     """The same as a number."""
     if type(view) is EnvironView:
         return _KNOWN.of_environ(view, view.environ)
-    return _KNOWN.of_pairs(tuple([pair for pair in view.headers if pair[0] in _WANTED]))  # one pass for all three
+    sent = tuple([pair for pair in view.headers if pair[0] in _WANTED])  # one pass for all three
+    try:
+        number = _KNOWN._young.get(sent)
+    except TypeError:  # pairs that are lists
+        sent, number = tuple((bytes(name), bytes(value)) for name, value in sent), None
+    return _KNOWN.of_pairs(sent) if number is None else number
 
 
 class _Known:
@@ -42,10 +47,7 @@ class _Known:
         self._old: dict[object, int] = {}
 
     def of_pairs(self, sent: tuple[tuple[bytes, bytes], ...]) -> int:
-        try:
-            number = self._young.get(sent)
-        except TypeError:  # pairs that are lists
-            return self.of_pairs(tuple((bytes(name), bytes(value)) for name, value in sent))
+        number = self._young.get(sent)
         if number is None:
             first = dict(reversed(sent))
             number = self._made(sent, tuple(first.get(name) for name in NAMES), sum(len(value) for _, value in sent))
