@@ -1,4 +1,5 @@
-"""A rollup too large for memory lies on disk, cut by client into SHARES, and is merged, added up and written a share at a time.
+"""A rollup too large for memory lies on disk, cut by client into SHARES, and is merged, added up and written a share at a time, when somebody
+looks at it.
 
 Rows of a rollup only ever meet rows of the same client (and, when clients are judged, of the same /64), so a share of the merged is what the
 same shares of the parts come to: the result is what it would be in memory, whatever is cut and when.
@@ -7,7 +8,8 @@ same shares of the parts come to: the result is what it would be in memory, what
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 import polars as pl
@@ -20,9 +22,15 @@ from .scratch import Place, Scratch
 AT_ONCE: Final = 400_000
 """Rows of a rollup that are merged in memory: 140 MB. What a GB of a log comes to (5 million lines, 300,000 clients and days) is merged without a disk."""
 SHARES: Final = 64
-"""Each is worked on in memory: of a log of 100 GB (30 million rows) one takes 160 MB."""
+"""Each is worked on in memory, and the next is merged meanwhile: of a log of 100 GB (30 million rows) one takes 160 MB."""
 PIECE: Final = 5_000
 """Rows that are written and read at once; a piece of each share is in memory when all shares become one file."""
+
+
+UNSETTLED: Final = 3_200_000
+"""Rows on disk from which on they are merged there at once: of a share of more, merged when it is looked at, too much would be in memory."""
+_GATHERED: Final = 16
+"""Shares that are cut out of a frame at once: one by one takes twice as long, all of them as much memory again as the frame."""
 
 
 class Held(Protocol):
@@ -63,7 +71,43 @@ class Spilled:
         return map(self.share, range(SHARES))
 
 
-Rollup = pl.DataFrame | Spilled
+class Joined:
+    """Rollups on disk that are one when it is looked at: a share of it is merged of theirs then, as often as somebody asks.
+
+    ``height``: the rows that lie on disk, those that will become one among them.
+    """
+
+    def __init__(self, parts: Sequence[Spilled | Joined]) -> None:
+        self._parts = parts
+
+    @property
+    def height(self) -> int:
+        return sum(part.height for part in self._parts)
+
+    def share(self, number: int) -> pl.DataFrame:
+        """A share by itself, merged."""
+        return merge(part.share(number) for part in self._parts)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Every share; the next is merged while one is worked on."""
+        with ThreadPoolExecutor(1, "merge") as pool:
+            coming = pool.submit(self.share, 0)
+            for number in range(1, SHARES):
+                share, coming = coming.result(), pool.submit(self.share, number)
+                yield share
+            yield coming.result()
+
+    def settled(self) -> Spilled:
+        """The same, merged once and for all."""
+        match self._parts:
+            case [Spilled() as only]:
+                return only
+        self._parts = [only := _of(self.frames())]
+        return only
+
+
+OnDisk = Spilled | Joined
+Rollup = pl.DataFrame | OnDisk
 
 
 def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
@@ -71,8 +115,13 @@ def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
     found = list(parts)
     if sum(part.height for part in found) <= AT_ONCE:
         return merge(frame for part in found for frame in frames(part))
-    cuts = [part if isinstance(part, Spilled) else _cut(frames(part)) for part in found]
-    return _of(merge(cut.share(number) for cut in cuts) for number in range(SHARES))
+    with ThreadPoolExecutor(2, "cut") as pool:
+        joined = Joined(list(pool.map(_on_disk, found)))
+    return joined if joined.height <= UNSETTLED else joined.settled()
+
+
+def _on_disk(part: pl.DataFrame | Held) -> OnDisk:
+    return part if isinstance(part, OnDisk) else _cut(frames(part))
 
 
 def frames(rollup: pl.DataFrame | Held) -> Iterator[pl.DataFrame]:
@@ -105,10 +154,12 @@ def _cut(rollup: Iterable[pl.DataFrame]) -> Spilled:
     for rows in rollup:
         share = share_of(rows["ip"])
         order = ((share.cast(pl.UInt64) * HIGH) + pl.int_range(rows.height, dtype=pl.UInt64, eager=True)).sort()
-        ends = (order // HIGH).search_sorted(pl.int_range(SHARES, dtype=pl.UInt64, eager=True), side="right").to_list()
+        ends = [0, *(order // HIGH).search_sorted(pl.int_range(SHARES, dtype=pl.UInt64, eager=True), side="right").to_list()]
         places = (order % HIGH).cast(pl.get_index_type())
-        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            found.add(number, rows[places[start:end]])
+        for first in range(0, SHARES, _GATHERED):
+            some = rows[places[ends[first] : ends[first + _GATHERED]]]
+            for number in range(first, first + _GATHERED):
+                found.add(number, some.slice(ends[number] - ends[first], ends[number + 1] - ends[number]))
     return found
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from .adding import SCHEMA, narrowed
-from .spilling import AT_ONCE, PIECE, SHARES, Rollup, Spilled
+from .spilling import AT_ONCE, PIECE, SHARES, Joined, Rollup, Spilled
 
 LEAST: Final = PIECE // 4
 """Rows of a share from which on no more of it are fetched while shares become one file."""
@@ -38,10 +38,11 @@ class Stored:
 
 def write(rollup: Rollup, target: str | Path, **options: Any) -> None:
     """One Parquet file. ``options``: those of ``polars.DataFrame.write_parquet``."""
-    if isinstance(rollup, Spilled):
-        register_io_source(lambda *_: ordered(rollup), schema=SCHEMA).sink_parquet(target, **options)
-    else:
+    if isinstance(rollup, pl.DataFrame):
         rollup.write_parquet(target, **options)
+        return
+    settled = rollup.settled() if isinstance(rollup, Joined) else rollup
+    register_io_source(lambda *_: ordered(settled), schema=SCHEMA).sink_parquet(target, **options)
 
 
 def ordered(rollup: Spilled) -> Iterator[pl.DataFrame]:
