@@ -52,6 +52,7 @@ class SharedSwarm:
         self._odd = int.from_bytes(blake2b(seed, digest_size=8, person=b"swarm").digest(), "little") | 1
         self._shift, self._mask = 65 - groups.bit_length(), groups - 1
         self._people, self._seen = Filter(self._words, 0, bits), Filter(self._words, room(bits), bits)
+        self._ever = 0  # the most residents that were read: they never become fewer
         self._closing = weakref.finalize(self, let_go, self._words, self._bytes, self._map)
 
     def swarm(
@@ -64,9 +65,13 @@ class SharedSwarm:
         at = self._first + (key * self._odd >> self._shift & self._mask) * _GROUP
         if words[at] != key or not now < words[at + 1] <= now + within + AHEAD:
             at, _, _ = self._group(key, at, now, within, dry)
-        slot, pattern = people.first + (member >> people.shift << 1), people.patterns[member & MASK]
-        if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:  # people.has, without the call
-            return self._resident(at, member, now, kind, mark, clients)
+        ever = self._ever
+        if ever < EVIDENCE:
+            self._ever = ever = words[EVER]
+        if ever:
+            slot, pattern = people.first + (member >> people.shift << 1), people.patterns[member & MASK]
+            if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:  # people.has, without the call
+                return self._resident(at, member, now, kind, mark, clients, ever)
         if kind != DOCUMENT:
             return self._settle(at, member, now, kind, mark, clients)
         octets, start, low = self._bytes, at + _HEAD << 3, member & LOW
@@ -86,20 +91,20 @@ class SharedSwarm:
         words[at + 2] = documents = words[at + 2] + 1
         if documents & 63 == 0:
             words[at + 3], words[at + 4] = bare, _ = self._ones(start), self._ones(start + _WIDTH)
-        settled = words[EVER] >= EVIDENCE
+        settled = ever >= EVIDENCE
         crowd = not clients or (settled and estimate(bare) >= clients)
         seen = self._seen.note(member ^ words[at + 7]) if new or crowd else False
         if clients and not (crowd and hot(estimate(bare), documents, estimate(words[at + 4]), words[at + 6] >> 8, clients, times)):
             return CALM if settled else UNSETTLED  # as nearly every group
         return self._told(at, now, False, seen, mark > 0 and people.has(mark ^ _ALL))
 
-    def _resident(self, at: int, member: int, now: int, kind: int, mark: int, clients: int) -> Swarm:
+    def _resident(self, at: int, member: int, now: int, kind: int, mark: int, clients: int, ever: int) -> Swarm:
         """Count a request of a resident, whose documents make their paths known."""
         words, people = self._words, self._people
         words[at + 5] += 1
         known = mark > 0 and (people.has(mark ^ _ALL) if kind == ASSET else people.note(mark ^ _ALL))
         if clients:
-            return CALM if words[EVER] >= EVIDENCE else UNSETTLED
+            return CALM if ever >= EVIDENCE or words[EVER] >= EVIDENCE else UNSETTLED
         return self._told(at, now, True, self._seen.has(member ^ words[at + 7]), known)
 
     def _settle(self, at: int, member: int, now: int, kind: int, mark: int, clients: int) -> Swarm:
