@@ -1,14 +1,14 @@
 """Profiles of all workers of a host, in one mapped file of fixed size: slots of 64 bytes, and bitmaps for whoever asks for many pages.
 
-    slot = key, until, counts, few, last, mean, spread, seal            bitmap = key, until, ones, 0, 8,192 bits
+    slot = key, until, counts, few, last, mean, spread, seal            bitmap = key ^ until, until, ones, 0, 8,192 bits
 
 Words are read and written whole. Whoever takes a slot over writes its key last, and all that is counted in it bears a mark of the key that it
 belongs to: what a worker writes that was stopped while its slot went to somebody else counts as nothing, so that nobody is judged by another's
 requests. Two workers that count one key in the same instant count it once.
 
 Where a key lies is decided by a secret multiplication (multiply-shift hashing, Dietzfelbinger et al., J. Algorithms 25, 1997), so that
-not even keys which a client can choose (a fingerprint) can be aimed at one place; twice, with the halves mixed between, as those of a network's
-clients are evenly spaced (``Keyer.address``), and once would leave them so: one secret in twenty would pile them up. A full neighbourhood forgets whoever asked least, and
+not even keys which a client can choose (a fingerprint) can be aimed at one place. Their halves are mixed before, as the keys of a network's
+clients are evenly spaced (``Keyer.address``), and a multiplication would leave them so: one secret in twenty would pile them up. A full neighbourhood forgets whoever asked least, and
 among those whoever came first: a million clients of one request each push out one another.
 """
 
@@ -40,7 +40,7 @@ from ..signals.conduct import (
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGCONDU4"
+_MAGIC = b"CGCONDU5"
 NEIGHBOURHOOD = 8
 """Slots, and bitmaps, that a key may lie in."""
 SLOTS_PER_SKETCH = 16
@@ -93,20 +93,13 @@ class SharedConduct:
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore. This is the way of whoever has asked for some pages already; the others' is ``_count``."""
-        words, odd = self._words, self._odd
-        number = ((mixed := key * odd) >> 32 ^ mixed) * odd >> self._shift & self._mask
+        words, number = self._words, (key ^ key >> 32) * self._odd >> self._shift & self._mask
         at = number << 3
         few = words[at + 3]
         if limit and few >= _SPREAD and words[at] == key and kind == DOCUMENT and mark and not dry:
             until, counts = words[at + 1], words[at + 2]
-            head = self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
-            if (
-                words[head] == key
-                and words[head + 1] == until
-                and now < until <= now + within + AHEAD
-                and not (counts ^ key ^ until) & _OWNER
-                and counts < FULL
-            ):
+            own, head = key ^ until, self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
+            if words[head] == own and now < until <= now + within + AHEAD and not (counts ^ own) & _OWNER and counts < FULL:
                 path, octets, ones = mark & LOW, self._bytes, words[head + 2]
                 eighth, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
                 eight = octets[eighth]
@@ -196,7 +189,7 @@ class SharedConduct:
         """Count a path (-1: none) in the key's bitmap: where that is, and how many different ones there are."""
         words, octets = self._words, self._bytes
         head = self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
-        if words[head] != key or words[head + 1] != until:  # pushed out by others: begin again
+        if words[head] != key ^ until:  # pushed out by others: begin again
             there = int(path >= 0)
             return (few if dry else self._begin(key, number, now, until, [path + 1] if there else [])), there
         ones = words[head + 2]
@@ -216,7 +209,7 @@ class SharedConduct:
         first = head = self._heads + (number >> _FOLD) * _SKETCH
         least = 1 << 128
         for one in range(first, first + NEIGHBOURHOOD * _SKETCH, _SKETCH):
-            if words[one + 1] <= now or words[one] == key:
+            if words[one + 1] <= now or words[one] == key ^ words[one + 1]:
                 head = one
                 break
             load = words[one + 2] << 64 | words[one + 1]
@@ -227,7 +220,7 @@ class SharedConduct:
         for entry in entries:
             bits[entry - 1 >> 3] |= 1 << (entry - 1 & 7)
         octets[head + _HEAD << 3 : head + _SKETCH << 3] = bits
-        words[head + 1], words[head + 2], words[head] = until, len(entries), key
+        words[head + 1], words[head + 2], words[head] = until, len(entries), key ^ until
         return _SPREAD | (head - first) // _SKETCH
 
     def _ones(self, head: int) -> int:
@@ -236,8 +229,7 @@ class SharedConduct:
 
     def forget(self, key: int) -> None:
         """Let a key's window be over: the next request begins another."""
-        words, odd = self._words, self._odd
-        first = (((mixed := key * odd) >> 32 ^ mixed) * odd >> self._shift & self._mask) * _SLOT
+        words, first = self._words, ((key ^ key >> 32) * self._odd >> self._shift & self._mask) * _SLOT
         for at in range(first, first + NEIGHBOURHOOD * _SLOT, _SLOT):
             if words[at] == key:
                 words[at + 1] = 0  # which breaks the seal, too
