@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,7 @@ from crawlguard.policy.nodes import Place
 
 from .analyzer_rows import CHROME, GPTBOT, LYNX, START, judge
 from .conftest import SHARED
+from .mmdb_cut import cut
 
 UAS = [
     line
@@ -88,8 +90,9 @@ def test_what_an_address_is() -> None:
     assert {row["client"]: {kind for kind in KINDS if row[kind]} for row in found.iter_rows(named=True)} == PLACES
 
 
-def test_what_a_database_does_not_know_is_nothing_else() -> None:
-    databases = {"asn": str(SHARED / "mmdb/asn.mmdb"), "country": str(SHARED / "mmdb/iptoasn-country.mmdb")}
+def test_what_a_database_does_not_know_is_nothing_else(tmp_path: Path) -> None:
+    wholes = {"asn": SHARED / "mmdb/asn.mmdb", "country": SHARED / "mmdb/iptoasn-country.mmdb"}
+    databases = {kind: cut(whole, ["8.0.0.0/8", "10.0.0.0/8"], tmp_path / f"{kind}.mmdb") for kind, whole in wholes.items()}
     found = Registry(load_policy(), {}, **databases).addresses(pl.Series("client", ["10.1.2.3", "8.8.8.8"]))
     assert found.select("asn", "country").rows() == [(None, None), (15169, "US")]
     assert [{kind for kind in KINDS if row[kind]} for row in found.iter_rows(named=True)] == [{"private"}, set()]

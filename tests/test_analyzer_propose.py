@@ -25,6 +25,7 @@ from crawlguard.request import RequestView
 
 from .analyzer_propose_sample import CHROME, DOTBOT, FIREFOX, GPTBOT, PETALBOT, SCRIPT, START, client, log, people, table
 from .conftest import SHARED
+from .mmdb_cut import cut
 from .test_analyzer_propose_written import HOSTILE
 
 TODAY = date(2026, 10, 1)
@@ -297,8 +298,14 @@ def test_a_network_operator_needs_a_database_and_says_so(live: Policy) -> None:
     assert any("--asn" in note for note in found.notes)
 
 
-def test_a_network_operator_is_one_rule_with_its_database(live: Policy) -> None:
-    with_asn = replace(live, asn=str(SHARED / "mmdb" / "asn.mmdb"))
+@pytest.fixture(scope="module")
+def asns(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real database, as far as the addresses below go."""
+    return cut(SHARED / "mmdb" / "asn.mmdb", ["104.0.0.0/8", "203.0.0.0/8"], tmp_path_factory.mktemp("asn") / "asn.mmdb")
+
+
+def test_a_network_operator_is_one_rule_with_its_database(live: Policy, asns: str) -> None:
+    with_asn = replace(live, asn=asns)
     crawlers = [client(f"104.16.{n}.7", "crawler", 60, asn=13335) for n in range(0, 200, 5)]
     (one,) = propose(table([*people(50), *crawlers]), with_asn, today=TODAY).proposals
     assert one.when == {"asn": [13335]}
@@ -306,9 +313,9 @@ def test_a_network_operator_is_one_rule_with_its_database(live: Policy) -> None:
     assert any("data: {asn: FILE.mmdb}" in note for note in one.notes)
 
 
-def test_an_exit_that_many_people_share_is_never_proposed_by_its_place(live: Policy) -> None:
+def test_an_exit_that_many_people_share_is_never_proposed_by_its_place(live: Policy, asns: str) -> None:
     """A relay, a VPN or a company's proxy, whoever was seen coming out of it: not as a system, nor as a subnet, an address or a swarm."""
-    with_asn = replace(live, asn=str(SHARED / "mmdb" / "asn.mmdb"))
+    with_asn = replace(live, asn=asns)
     seen = Registry(with_asn, catalogue.networks(), with_asn.asn).addresses(pl.Series([f"104.16.{n}.7" for n in range(8)]))
     assert (seen["asn"].unique().to_list(), seen["exit"].all()) == ([13335], True)  # cloudflare-exits in rules/networks
     out = [
