@@ -112,9 +112,9 @@ def run(guard: Guard, clock: Clock, directory: Path, attack: Callable[[int], Req
     live, known = guard._live, headers._KNOWN
     assert max(len(live.uas), len(live.old_uas), len(live.clients), len(live.old_clients)) <= GENERATION
     assert max(len(known._young), len(known._old)) <= headers.GENERATION
-    kept = [pairs for pairs in known._young if isinstance(pairs, tuple) and pairs and isinstance(pairs[0], tuple)]
+    kept = [sent for sent in known._young if isinstance(sent, tuple) and isinstance(sent[0], bytes)]
     assert kept
-    assert max(sum(len(value) for _, value in pairs) for pairs in kept) <= headers.CUT
+    assert max(sum(len(value or b"") for value in sent) for sent in kept) <= headers.CUT
     return Told(refused, attacks, honest)
 
 

@@ -31,12 +31,21 @@ def fingerprint_key(view: RequestView) -> int:
     """The same as a number."""
     if type(view) is EnvironView:
         return _KNOWN.of_environ(view, view.environ)
-    sent = tuple([pair for pair in view.headers if pair[0] in _WANTED])  # one pass for all three
+    agent = language = encoding = None
+    for name, value in view.headers:  # one pass for all three; of a header that is repeated the first counts
+        if name in _WANTED:
+            if name == b"user-agent":
+                agent = value if agent is None else agent
+            elif name == b"accept-language":
+                language = value if language is None else language
+            else:
+                encoding = value if encoding is None else encoding
+    sent: tuple[bytes | None, ...] = agent, language, encoding
     try:
         number = _KNOWN._young.get(sent)
-    except TypeError:  # pairs that are lists
-        sent, number = tuple((bytes(name), bytes(value)) for name, value in sent), None
-    return _KNOWN.of_pairs(sent) if number is None else number
+    except TypeError:  # a server whose values are no bytes
+        sent, number = tuple([None if value is None else bytes(value) for value in sent]), None
+    return _KNOWN.of_values(sent) if number is None else number
 
 
 class _Known:
@@ -46,12 +55,9 @@ class _Known:
         self._young: dict[object, int] = {}
         self._old: dict[object, int] = {}
 
-    def of_pairs(self, sent: tuple[tuple[bytes, bytes], ...]) -> int:
+    def of_values(self, sent: tuple[bytes | None, ...]) -> int:
         number = self._young.get(sent)
-        if number is None:
-            first = dict(reversed(sent))
-            number = self._made(sent, tuple(first.get(name) for name in NAMES), sum(len(value) for _, value in sent))
-        return number
+        return self._made(sent, sent, sum(len(value or b"") for value in sent)) if number is None else number
 
     def of_environ(self, view: EnvironView, environ: Mapping[str, Any]) -> int:
         sent = tuple([environ.get(name) for name in _ENVIRON])
