@@ -12,8 +12,8 @@ from typing import Final
 
 ROOM: Final = 16
 """Bits for each number of a full generation: 0.5% of strangers are then taken for one of them, in each generation."""
-_YOUNG, _FULL, EVER = 0, 1, 2
-"""The words before a filter: which generation is the young one, at how many numbers it is full, and how many there have ever been."""
+EVER = 0
+"""The word before a filter that says how many numbers there have ever been, and so which generation is the young one and when it is full."""
 _HEAD, _SET = 8, 5
 _PATTERNS: Final = 4096
 MASK: Final = _PATTERNS - 1
@@ -38,10 +38,11 @@ class Filter:
     The numbers are keyed 64-bit hashes, evenly spread: they are not hashed again.
     """
 
-    __slots__ = ("_begin", "_bits", "_words", "first", "patterns", "shift")
+    __slots__ = ("_bits", "_ever", "_full", "_words", "first", "patterns", "shift")
 
     def __init__(self, words: memoryview, begin: int, bits: int) -> None:
-        self._words, self._begin, self._bits, self.first = words, begin, bits, begin + _HEAD
+        self._words, self._bits, self._ever, self.first = words, bits, begin + EVER, begin + _HEAD
+        self._full = (bits // ROOM).bit_length() - 1  # its logarithm
         self.shift, self.patterns = 64 - (bits // 64).bit_length() + 1, _patterns()
 
     def has(self, number: int) -> bool:
@@ -57,12 +58,12 @@ class Filter:
         words, at, pattern = self._words, self.first + (number >> self.shift << 1), self.patterns[number & MASK]
         if words[at] & pattern == pattern or words[at + 1] & pattern == pattern:
             return True
-        begin = self._begin
-        ever = words[begin + EVER]
-        if ever >= words[begin + _FULL]:
-            words[begin + _FULL], words[begin + _YOUNG] = ever + self._bits // ROOM, 1 - (words[begin + _YOUNG] & 1)
-            start = self.first + words[begin + _YOUNG]
+        ever = words[self._ever]
+        turns = ever >> self._full
+        young = turns & 1
+        if ever == turns << self._full:
+            start = self.first + young
             words[start : start + 2 * self._bits // 64 : 2] = memoryview(bytes(self._bits // 8)).cast("Q")
-        words[at + (words[begin + _YOUNG] & 1)] |= pattern
-        words[begin + EVER] = ever + 1
+        words[at + young] |= pattern
+        words[self._ever] = ever + 1
         return False

@@ -19,7 +19,7 @@ from ..signals.swarm import CALM, EVIDENCE, UNSETTLED, Swarm, hot, learnt
 from .filters import EVER, MASK, Filter, room
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGSWARM4"
+_MAGIC = b"CGSWARM5"
 NEIGHBOURHOOD = 8
 """Groups that a key may lie in. A full one forgets the group with fewest documents, and among those the first."""
 _HEAD, _MAP = 8, BITS // 64
