@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from ..request import RequestView
 from ..signals.conduct import ASSET, DOCUMENT, kind_of
-from ..signals.swarm import strikes
+from ..signals.swarm import CALM, strikes
 from .compile_rates import SIGNATURE, constant, key_reader
 from .ruleset import Client, UaFacts
 from .swarms import SwarmIs
@@ -57,6 +57,7 @@ class SwarmTest:
             key = key_of(view, ua, client, rates)
             if not key or not member:
                 return None
-            return strikes(rates.swarm(key ^ salt, member, now, within, DOCUMENT, rates.mark(path), False, clients, times), clients, times)
+            found = rates.swarm(key ^ salt, member, now, within, DOCUMENT, rates.mark(path), False, clients, times)
+            return 0 if found is CALM else strikes(found, clients, times)  # as of nearly everybody
 
         return swarm
