@@ -21,6 +21,7 @@ from crawlguard.policy.terms import Charge
 from crawlguard.request import RequestView
 from crawlguard.signals import penalty
 from crawlguard.signals.conduct import EVIDENCE, Conduct
+from crawlguard.signals.headers import fingerprint
 from crawlguard.signals.shape import ANY, even, judge
 from crawlguard.store import MemoryStore, RateStore, SharedStore
 
@@ -446,6 +447,16 @@ def test_the_order_and_number_of_headers_hide_nobody_from_a_fingerprint() -> Non
         rng.shuffle(headers)
         told.append(guard.decide(view(f"/{n}", ip=f"10.0.{n}.1", ua="same", headers=dict(headers))).allowed)
     assert told == [True] * 50 + [False] * 150
+
+
+def test_of_a_repeated_header_the_first_makes_the_fingerprint() -> None:
+    once = [(b"user-agent", b"a"), (b"accept-language", b"b"), (b"accept-encoding", b"c")]
+    plain = fingerprint(RequestView(headers=once))
+    assert fingerprint(RequestView(headers=[*once, *((name, b"other") for name, _ in once)])) == plain
+    assert fingerprint(RequestView(headers=[*reversed(once), (b"cookie", b"d")])) == plain
+    assert fingerprint(RequestView(headers=[(name, bytearray(value)) for name, value in once])) == plain  # type: ignore[misc]
+    assert len({plain, *(fingerprint(RequestView(headers=[*once[:n], (once[n][0], b""), *once[n + 1 :]])) for n in range(3))}) == 4
+    assert len({plain, *(fingerprint(RequestView(headers=[*once[:n], *once[n + 1 :]])) for n in range(3))}) == 4
 
 
 COUNTED = [

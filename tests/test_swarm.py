@@ -16,6 +16,7 @@ from crawlguard.policy.compile_rates import SIGNATURE
 from crawlguard.signals.conduct import ASSET, DOCUMENT
 from crawlguard.signals.swarm import EVIDENCE, PAUSE, SLOWLY, Swarm, learnt, strikes
 from crawlguard.store import MemoryStore, RateStore, SharedStore
+from crawlguard.store.filters import EVER, ROOM, Filter, room
 from crawlguard.store.memory_swarm import MemorySwarm
 from crawlguard.store.shared_swarm import SharedSwarm
 
@@ -370,3 +371,33 @@ def test_few_strangers_are_taken_for_residents_even_when_the_filter_is_full(tmp_
     wrong = sum(swarms.swarm(1, rng.getrandbits(64), NOW, 600 * S, DOCUMENT, 0, dry=True).resident for _ in range(4000))
     assert wrong / 4000 < 0.02
     swarms.close()
+
+
+def test_each_worker_hears_when_a_site_is_settled(tmp_path: Path) -> None:
+    workers = [SharedSwarm(tmp_path / "swarm", 1 << 20, b"s" * 32) for _ in range(2)]
+    rng = random.Random(2)
+
+    def told() -> list[int]:
+        return [w.swarm(1, rng.getrandbits(64), NOW, 600 * S, DOCUMENT, 0, False, 50, 5).settled for w in workers]
+
+    for n in range(EVIDENCE):
+        assert told() == [0, 0], "nobody is struck yet"
+        workers[n % 2].swarm(1, rng.getrandbits(64), NOW, 600 * S, ASSET, 0, False, 50, 5)
+    assert told() == [EVIDENCE, EVIDENCE]
+    for worker in workers:
+        worker.close()
+
+
+def test_a_filter_forgets_its_older_half_as_a_whole() -> None:
+    words, rng = memoryview(bytearray(8 * room(1 << 14))).cast("Q"), random.Random(3)
+    filter_, full = Filter(words, 0, 1 << 14), (1 << 14) // ROOM
+    numbers: list[int] = []
+    while len(numbers) < 3 * full:
+        number = rng.getrandbits(64)
+        if not filter_.note(number):  # else it passes for another one
+            numbers.append(number)
+    assert words[EVER] == 3 * full
+    assert all(filter_.has(number) for number in numbers[full:])
+    assert sum(filter_.has(number) for number in numbers[:full]) < full / 20
+    assert filter_.note(numbers[-1])
+    assert words[EVER] == 3 * full
