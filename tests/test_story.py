@@ -66,10 +66,14 @@ class Told:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     home = tmp_path_factory.mktemp("story")
+    with Story(home) as story:
+        return _told(home, story)
+
+
+def _told(home: Path, story: Story) -> Told:
     (home / "reports").mkdir()
     policy = home / "crawlguard.yaml"
     policy.write_text(BEHIND_NGINX)
-    story = Story(home)
     log = story.unguarded()
     first, lines = met(log), len(log.read_bytes().splitlines())
     monday = _cron(home, log, "--mail")

@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from types import TracebackType
 
+from .browsers import Browsers
 from .server import free_port, guarded, nginx
 from .site import build
 from .visitors import ALL, Visitor, visit
@@ -24,23 +26,29 @@ _NOT_GUARDED = re.compile(r"/robots\.txt$|\.(css|js|png|ico)$")
 
 
 class Story:
-    """The site in a directory, and what happens there: each visit leaves a log of its own."""
+    """The site in a directory, and what happens there: each visit leaves a log of its own. Used in a ``with``: browsers run until its end."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.port = directory, free_port()
+        self.directory, self.port, self.browsers = directory, free_port(), Browsers(directory)
         build(directory / "site")
+
+    def __enter__(self) -> Story:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self.browsers.end()
 
     def unguarded(self) -> Path:
         """Everybody visits the site as nginx serves it. The access log."""
         with nginx(self.directory / "nginx", self.directory / "site", self.port) as log:
-            visit(self.port, self.directory / "first")
+            visit(self.port, self.directory / "first", self.browsers)
         return log
 
     def guarded(self, policy: Path) -> tuple[Path, Path]:
         """Everybody comes again, for fewer pages, and the site is guarded. The access log, which goes on, and the decision log."""
         home, site = self.directory / "nginx", self.directory / "site"
         with guarded(home, site, policy) as decisions, nginx(home, site, self.port, in_front=True) as log:
-            visit(self.port, self.directory / "second", pages=2)
+            visit(self.port, self.directory / "second", self.browsers, pages=2)
         return log, decisions
 
 

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.keep.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="crawlguard-story-") as made:
-        log = Story(Path(made)).unguarded().read_bytes()
+    with tempfile.TemporaryDirectory(prefix="crawlguard-story-") as made, Story(Path(made)) as story:
+        log = story.unguarded().read_bytes()
     (options.keep / "access.log").write_bytes(log)
     (options.keep / "who.json").write_text(json.dumps(who(), indent=1))
     print(f"{options.keep}: {len(log.splitlines()):,} lines in {time.monotonic() - began:.0f} s")

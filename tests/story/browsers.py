@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +63,9 @@ class Person(Protocol):
     def click(self, at: int) -> None:
         """Follow the page's link of that number to an article."""
 
+    def leave(self) -> None:
+        """Close the window: nothing is kept of it."""
+
 
 class _Wire:
     """Commands and events over one websocket."""
@@ -108,7 +112,8 @@ class _ChromiumPage:
     def __init__(self, wire: _Wire, proxy: int) -> None:
         # Chromium goes to loopback without a proxy unless it is told not to.
         made = wire.ask("Target.createBrowserContext", proxyServer=f"socks5://127.0.0.1:{proxy}", proxyBypassList="<-loopback>")
-        target = wire.ask("Target.createTarget", url="about:blank", browserContextId=made["browserContextId"])["targetId"]
+        self.context = str(made["browserContextId"])
+        target = wire.ask("Target.createTarget", url="about:blank", browserContextId=self.context)["targetId"]
         self.wire, self.session = wire, str(wire.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         wire.ask_page(self.session, "Page.enable")
 
@@ -117,6 +122,9 @@ class _ChromiumPage:
 
     def click(self, at: int) -> None:
         self._load("Runtime.evaluate", expression=_CLICK.format(at=at), userGesture=True)
+
+    def leave(self) -> None:
+        self.wire.ask("Target.disposeBrowserContext", browserContextId=self.context)
 
     def _load(self, method: str, **parameters: Any) -> None:
         self.wire.events.clear()
@@ -138,8 +146,8 @@ class Chromium:
 class _FirefoxPage:
     def __init__(self, wire: _Wire, proxy: int) -> None:
         way = {"proxyType": "manual", "socksProxy": f"127.0.0.1:{proxy}", "socksVersion": 5}
-        user = wire.ask("browser.createUserContext", proxy=way)["userContext"]
-        self.wire, self.page = wire, str(wire.ask("browsingContext.create", type="tab", userContext=user)["context"])
+        self.wire, self.user = wire, str(wire.ask("browser.createUserContext", proxy=way)["userContext"])
+        self.page = str(wire.ask("browsingContext.create", type="tab", userContext=self.user)["context"])
 
     def visit(self, url: str) -> None:
         self.wire.ask("browsingContext.navigate", context=self.page, url=url, wait="complete")
@@ -154,6 +162,9 @@ class _FirefoxPage:
             userActivation=True,
         )
         self.wire.wait("browsingContext.load", context=self.page)
+
+    def leave(self) -> None:
+        self.wire.ask("browser.removeUserContext", userContext=self.user)
 
 
 class Firefox:
@@ -189,6 +200,27 @@ def firefox(home: Path) -> Iterator[Firefox]:
     command = [program, "--headless", "--no-remote", "--profile", str(home), "--remote-debugging-port=0", "about:blank"]
     with _running(command, home, rb"WebDriver BiDi listening on (ws://\S+)", path="/session") as wire:
         yield Firefox(wire)
+
+
+class Browsers:
+    """Both of them, each started when somebody first sits down at it, and running until all is over: Firefox takes ten seconds to start."""
+
+    def __init__(self, home: Path) -> None:
+        self._home, self._open = home, ExitStack()
+
+    @cached_property
+    def chromium(self) -> Chromium:
+        """Chromium."""
+        return self._open.enter_context(chromium(self._home / "chromium"))
+
+    @cached_property
+    def firefox(self) -> Firefox:
+        """Firefox."""
+        return self._open.enter_context(firefox(self._home / "firefox"))
+
+    def end(self) -> None:
+        """Both are gone afterwards."""
+        self._open.close()
 
 
 def chrome_name(program: str) -> str:

@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crawlguard.demo.sites import end
 
-from .browsers import chrome_name, chromium, firefox
+from .browsers import Browsers, Chromium, Firefox, chrome_name
 from .relay import relays
 from .site import ARTICLES, DRAFTS
 
@@ -88,18 +88,20 @@ RELAYED = (*PEOPLE, HTTRACK)
 """Those whose programs cannot choose an address."""
 
 
-def visit(port: int, home: Path, pages: int = PAGES) -> None:
+def visit(port: int, home: Path, browsers: Browsers, pages: int = PAGES) -> None:
     """Send everybody to the site on a port, machines and people at the same time, and return when all have gone.
 
-    ``home``: a directory to be made for what they leave behind. ``pages``: how many a person looks at.
+    ``home``: a directory to be made for what programs leave behind. ``pages``: how many a person looks at.
     Raises VisitorError or BrowserError when a program is not installed or does not do its part.
     """
     home.mkdir()
     url, chrome = f"http://127.0.0.1:{port}", chrome_name(_found("chromium"))
-    with relays([visitor.addresses[0] for visitor in RELAYED], port) as ports, ThreadPoolExecutor(AT_ONCE) as pool:
+    with relays([visitor.addresses[0] for visitor in RELAYED], port) as ports, ThreadPoolExecutor(AT_ONCE + 1) as pool:
         ways = {visitor: ports[visitor.addresses[0]] for visitor in RELAYED}
-        sent = [pool.submit(_run, command, home) for command in _machines(url, chrome, home, ways)]
-        _people(url, home, ways, pages)
+        sent = [pool.submit(_people, lambda: browsers.chromium, [ways[visitor] for visitor in CHROMIUMS], url, pages)]
+        sent += [pool.submit(_run, command, home) for command in _machines(url, chrome, home, ways)]
+        text = [(visitor.name, ways[visitor]) for visitor in (LYNX, W3M)]
+        _people(lambda: browsers.firefox, [ways[visitor] for visitor in FIREFOXES], url, pages, lambda dice: _as_text(text, home, dice))
         for each in sent:
             each.result()
 
@@ -131,19 +133,31 @@ def _curl(address: str, url: str, curl: Curl) -> list[str]:
     return command
 
 
-def _people(url: str, home: Path, ways: Mapping[Visitor, int], pages: int) -> None:
-    """Everybody at a browser, page by page in turns: while one reads, the others click."""
+def _people(
+    browser: Callable[[], Chromium | Firefox],
+    ways: Sequence[int],
+    url: str,
+    pages: int,
+    beside: Callable[[random.Random], None] | None = None,
+) -> None:
+    """Everybody at one browser, page by page in turns: while one reads, the others click. ``beside``: who else reads meanwhile."""
     dice = random.Random(2)
-    with chromium(home / "chromium") as chrome, firefox(home / "firefox") as fox:
-        people = [chrome.person(ways[visitor]) for visitor in CHROMIUMS] + [fox.person(ways[visitor]) for visitor in FIREFOXES]
+    people = [browser().person(way) for way in ways]
+    for person in people:
+        person.visit(f"{url}/")
+    for _ in range(pages - 1):
         for person in people:
-            person.visit(f"{url}/")
-        for _ in range(pages - 1):
-            for person in people:
-                person.click(dice.randrange(6))
-            for visitor in (LYNX, W3M):
-                page = f"http://127.0.0.1:{ways[visitor]}/articles/{dice.randrange(ARTICLES):03}.html"
-                _run([_found(visitor.name), "-dump", page], home)
+            person.click(dice.randrange(6))
+        if beside:
+            beside(dice)
+    for person in people:
+        person.leave()
+
+
+def _as_text(readers: Sequence[tuple[str, int]], home: Path, dice: random.Random) -> None:
+    """An article for each of the people at text browsers: programs, and the ports of their relays."""
+    for name, way in readers:
+        _run([_found(name), "-dump", f"http://127.0.0.1:{way}/articles/{dice.randrange(ARTICLES):03}.html"], home)
 
 
 def _run(command: Sequence[str], home: Path) -> None:
