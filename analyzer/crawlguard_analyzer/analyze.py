@@ -123,10 +123,10 @@ def analyse(
         days.append(share.select("day", "ip", *LOAD).clear() if only_clients else share.select("day", "ip", *LOAD))
         return share
 
-    sums = summed(map(noted, frames(counted)))
+    shares, found = map(noted, frames(counted)), replace(found, rollups=())
+    del counted
+    known = judged(summed(shares), by)
     notes, counts = list(found.problems), _totals(found, pl.concat(seen), bool(merged))
-    del counted, found
-    known = judged(sums, by)
     if merged:
         notes.append("Of the merged hosts' logs, what agents made of robots.txt and what the guard did are not known here.")
     if only_clients:

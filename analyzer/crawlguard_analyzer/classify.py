@@ -82,11 +82,12 @@ def _steps(raw: dict[str, Any]) -> dict[str, Steps]:
 
 def scored(clients: pl.DataFrame, found: tuple[Feature, ...], weights: Weights) -> pl.DataFrame:
     """The clients with a column for each feature, one for its points (``<feature>_points``), and ``score``, their sum."""
-    valued = clients.with_columns(f.value.cast(pl.Float64).fill_nan(None).alias(f.name) for f in found)
-    pointed = valued.with_columns(weights.features[f.name].of(pl.col(f.name)).alias(f"{f.name}_points") for f in found)
-    return pointed.with_columns(
-        pl.sum_horizontal(f"{f.name}_points" for f in found).alias("score"), *(pl.col(f.name).fill_null(0.0) for f in found)
-    )
+    values = clients.select(f.value.cast(pl.Float64).fill_nan(None).alias(f.name) for f in found).get_columns()
+    pointed = pl.DataFrame(values).select(weights.features[f.name].of(pl.col(f.name)).alias(f"{f.name}_points") for f in found)
+    score = pointed.select(pl.sum_horizontal(pl.all()).alias("score"))
+    # One column after the other, so that they are not all there twice.
+    filled = [values.pop().fill_null(0.0) for _ in found]
+    return clients.with_columns(*filled[::-1], *pointed, *score)
 
 
 def classes(weights: Weights, threshold: float) -> pl.Expr:

@@ -24,7 +24,7 @@ from .features import Site, features, site_of
 from .houses import housed, spread
 from .marks import numbered
 from .rollup import AGENTS, HIGH, PATHS
-from .swarms import swarms
+from .swarms import ASKED, swarms
 
 CLIENTS_VERSION = 1
 
@@ -33,6 +33,11 @@ _SUMS = (
     "feeds", "bytes", "gaps", "long_gaps", "gap_sum", "gap_squares", "trapped", "spent",
 )  # fmt: skip
 """What is needed of a rollup's sums."""
+_OF_CLIENT = (
+    "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes", "spent",
+    "first", "last", "days", "subnet", "asn", "country", "ua",
+)  # fmt: skip
+"""Columns of the table of clients, before those of features."""
 _SKETCHES = (("paths", PATHS, "distinct"), ("uas", AGENTS, "names"))
 """Columns of least hashes, their sizes, and what the numbers are called that they stand for."""
 _AT_ONCE = 100_000
@@ -103,17 +108,18 @@ def summed(shares: Iterable[pl.DataFrame]) -> Sums:
 
 
 def judged(sums: Sums, context: Context) -> pl.DataFrame:
-    """See ``clients``."""
-    known = _named(sums.each, context)
+    """See ``clients``. If the caller keeps no ``sums``, they go as soon as they are not needed."""
+    each, homes, own = sums
+    del sums
+    known = _named(each, context)
+    del each
     site = site_of(known)
     found = features(site)
-    told = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
-    names = [name for feature in found for name in (feature.name, f"{feature.name}_points")]
-    table = swarms(told, site, context.weights).select(
-        "client", "class", "score", "agent", "category", "operator", "identity", "swarm", "requests", "documents", "assets", "bytes",
-        "spent", "first", "last", "days", "subnet", "asn", "country", "ua", *names,
-    )  # fmt: skip
-    return table if sums.own is None else spread(table, sums.own, sums.homes)
+    known = scored(known, found, context.weights).with_columns(classes(context.weights, context.threshold).alias("class"))
+    columns = [*_OF_CLIENT, *(name for feature in found for name in (feature.name, f"{feature.name}_points"))]
+    known = known.select(*(name for name in columns if name != "swarm"), *ASKED)
+    table = swarms(known, site, context.weights).select(columns)
+    return table if own is None else spread(table, own, homes)
 
 
 def site(rollup: pl.DataFrame, context: Context) -> Site:

@@ -51,6 +51,8 @@ _SHOWN = {
     "asked": pl.col("asked"),
 }
 _SHARES = ("published", "near", "cloud", "exit")
+ASKED = ("kind", "styles", "favicons", "referred", "asked")
+"""What is asked of clients besides the columns of their table."""
 
 
 def swarms(clients: pl.DataFrame, site: Site, weights: Weights) -> pl.DataFrame:
