@@ -9,7 +9,8 @@ VENV ?= .venv
 BENCH ?= .build/bench
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench eval load clean help
+.PHONY: demo test test-alone test-together check bench eval load clean help
+.NOTPARALLEL:
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,9 +31,10 @@ $(VENV)/.test: $(VENV)/.pip pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[all]' --group test
 	touch $@
 
-$(VENV)/.check: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group check
-	touch $@
+# Holds all that the tests need too.
+$(VENV)/.check: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[all]' --group check
+	touch $(VENV)/.test $@
 
 $(BENCH)/.done: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
@@ -43,10 +45,14 @@ $(BENCH)/.done: pyproject.toml
 demo: $(VENV)/.demo
 	@$(BIN)/crawlguard demo
 
+test: test-together test-alone
+
 # Whoever starts some hundred processes wants the guard and the tests compiled once.
-test: export PYTHONDONTWRITEBYTECODE =
-test: $(VENV)/.test
+test-together test-alone: export PYTHONDONTWRITEBYTECODE =
+test-together: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not alone'
+
+test-alone: $(VENV)/.test
 	$(BIN)/python -m pytest -m alone $(shell grep -lF mark.alone tests/test_*.py)
 
 check: $(VENV)/.check
