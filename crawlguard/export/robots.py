@@ -126,11 +126,7 @@ def _to_be_named(found: dict[str, tuple[Line, ...]], others: tuple[Line, ...]) -
     Some readers (Protego) apply a group to every agent whose name holds the group's token; some agents heed no group but their own.
     """
     named = {token for token, lines in found.items() if lines != others or (lines and token in IGNORES_STAR)}
-    while True:
-        alike = {t for t in found if t not in named and any(n in t for n in named)}
-        if not alike:
-            return named
-        named |= alike
+    return named | {t for t in found if t not in named and any(n in t for n in named)}
 
 
 def _clashes(found: dict[str, tuple[Line, ...]], named: set[str]) -> dict[str, list[str]]:
