@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..request import RequestView
 from ..signals import penalty
-from ..signals.conduct import DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
+from ..signals.conduct import DOCUMENT, EVIDENCE, ROBOTS, UNDER, Conduct, kind_of
 from ..signals.headers import fingerprint_key
 from ..signals.rate import Window, mix
 from ..signals.shape import ANY, Limits, judge
@@ -267,7 +267,7 @@ class _Signature:
 
     def _profile(self, salt: int, within: int, limit: int | None, *_: bool) -> Test:
         key_of, shape, most = self.key, self.shape, limit or 0  # there is one: no words, so distinct paths are what is limited
-        asked = 0 if self.timed else most
+        asked, calm = 0 if self.timed else most, UNDER[1]
         place = _PLACES.get(self.per, 0)
 
         def profile(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
@@ -279,6 +279,8 @@ class _Signature:
                 found = rates.conduct(key ^ salt, now, within, kind, 0, False, asked)
             else:
                 found = rates.conduct(key ^ salt, now, within, DOCUMENT, rates.mark(path), False, asked)
+                if found is calm:  # as of nearly everybody
+                    return False
                 if found.distinct > most:
                     shown = shape is None or shape(found)
                     return found.left if shown else shown

@@ -40,7 +40,7 @@ from ..signals.conduct import (
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGCONDU5"
+_MAGIC = b"CGCONDU6"
 NEIGHBOURHOOD = 8
 """Slots, and bitmaps, that a key may lie in."""
 SLOTS_PER_SKETCH = 16
@@ -53,10 +53,9 @@ _SKETCH = _HEAD + BITS // 64
 _OWNER = 0x3FFF
 """The bits of counts that are those of ``key ^ until``."""
 _SPREAD = 1 << 63
-"""In ``few``: the paths are in a bitmap, and the lowest bits say in which of the neighbourhood. Else the lowest 56 bits are 14 for each of the
+"""In ``few``: the paths are in a bitmap, and the other bits say at which word that begins. Else the lowest 56 bits are 14 for each of the
 first few paths (1 + the bit that it sets), and the next those of the key."""
 _MARKED, _MARK, _ENTRIES = 56, 0x7F, (1 << 56) - 1
-_PLACE = NEIGHBOURHOOD - 1
 _ENOUGH = EVIDENCE << DOCUMENTS
 _early, _calm = UNDER
 
@@ -98,7 +97,7 @@ class SharedConduct:
         few = words[at + 3]
         if limit and few >= _SPREAD and words[at] == key and kind == DOCUMENT and mark and not dry:
             until, counts = words[at + 1], words[at + 2]
-            own, head = key ^ until, self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
+            own, head = key ^ until, few ^ _SPREAD
             if words[head] == own and now < until <= now + within + AHEAD and not (counts ^ own) & _OWNER and counts < FULL:
                 path, octets, ones = mark & LOW, self._bytes, words[head + 2]
                 eighth, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
@@ -188,7 +187,7 @@ class SharedConduct:
     def _spread(self, key: int, number: int, now: int, until: int, few: int, path: int, dry: bool) -> tuple[int, int]:
         """Count a path (-1: none) in the key's bitmap: where that is, and how many different ones there are."""
         words, octets = self._words, self._bytes
-        head = self._heads + ((number >> _FOLD) + (few & _PLACE)) * _SKETCH
+        head = few ^ _SPREAD
         if words[head] != key ^ until:  # pushed out by others: begin again
             there = int(path >= 0)
             return (few if dry else self._begin(key, number, now, until, [path + 1] if there else [])), there
@@ -221,7 +220,7 @@ class SharedConduct:
             bits[entry - 1 >> 3] |= 1 << (entry - 1 & 7)
         octets[head + _HEAD << 3 : head + _SKETCH << 3] = bits
         words[head + 1], words[head + 2], words[head] = until, len(entries), key ^ until
-        return _SPREAD | (head - first) // _SKETCH
+        return _SPREAD | head
 
     def _ones(self, head: int) -> int:
         """The bits that are set, counted: now and then, as writers that met may have counted one twice."""
