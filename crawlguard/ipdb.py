@@ -199,11 +199,11 @@ def _pack(
     # A range that ends with the address space has its "end" one past the last address: nothing can be looked up there.
     starts4 = [(s, n) for s, n in zip(*v4, strict=True) if s < 1 << 32]
     starts6 = [(s, n) for s, n in zip(*v6, strict=True) if s < 1 << 128]
-    index, at = array("I"), 0
-    for block in range(65_537):
-        while at < len(starts4) and starts4[at][0] < block << 16:
-            at += 1
-        index.append(at)
+    index = array("I")  # for each /16, how many ranges begin below it
+    for at, (start, _) in enumerate(starts4):
+        if (blocks := (start >> 16) + 1 - len(index)) > 0:
+            index.extend(array("I", [at]) * blocks)
+    index.extend(array("I", [len(starts4)]) * (65_537 - len(index)))
     masks = list(dict.fromkeys(mask for mask, _, _ in facts))
     where = {mask: i for i, mask in enumerate(masks)}
     low = (1 << 64) - 1
