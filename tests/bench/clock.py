@@ -47,6 +47,21 @@ def slowness() -> float:
     return median(median(_took(work) for _ in range(15)) / calls / there for work, there, calls in THERE)
 
 
+_noted: list[float] = []
+
+
+def note() -> None:
+    """Look at the clock now. Who measures for long does so now and then: the machine's speed may change within a second."""
+    _noted.append(slowness())
+
+
+def noted() -> float:
+    """The median of what was noted since somebody last asked."""
+    found = median(_noted)
+    _noted.clear()
+    return found
+
+
 def _took(work: Callable[[], None]) -> int:
     started = process_time_ns()
     work()

@@ -8,11 +8,14 @@ from statistics import median
 from time import process_time_ns
 from typing import Any
 
+from .clock import note
 from .traffic import Request, environs, scopes
 
 ROUNDS = 60
 REQUESTS = 1000
 """Rounds of a comparison, and requests that each side gets in a round."""
+NOTED = 5
+"""Rounds after which the clock is looked at again."""
 PORTION = 20
 """Requests that are made and then timed together: few, so that they are in the CPU's cache as in a server that has just read them."""
 
@@ -108,6 +111,8 @@ def take_turns(
     gc.collect()
     gc.freeze()
     for number in range(rounds):
+        if number % NOTED == 0:
+            note()
         found = {name: sides[name](traffic(requests)) for name in (names if number % 2 else reversed(names))}
         for name in names:
             added[name].append(found[name] - found[names[0]])
