@@ -21,8 +21,8 @@ class Row:
 
     @property
     def there(self) -> float | None:
-        """What it would be on the machine that the budgets were set on; None for what no clock changes."""
-        return self.measured / self.slowness if self.unit == "us" else None
+        """What it would be on the machine that the budgets were set on (times are CPU times); None for what no clock changes."""
+        return self.measured / self.slowness if self.unit in ("us", "ms") else None
 
     @property
     def verdict(self) -> str:
