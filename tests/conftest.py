@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,27 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 10)
     gc.enable()
+
+
+# The secrets of stores that are made in a test's own process are the same in every run: under one secret in some hundreds two of a few paths
+# set the same bit, and what a test counts exactly is one less. Servers, and other processes, draw theirs.
+_secrets = random.Random()
+
+
+def pytest_sessionstart() -> None:
+    from crawlguard.store import mapped, memory
+
+    mapped.urandom = memory.urandom = _secrets.randbytes  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
+    _secrets.seed(f"{request.node.nodeid} {fixturedef.argname} {request.param_index}")  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    _secrets.seed(item.nodeid)
 
 
 @pytest.fixture(scope="module")

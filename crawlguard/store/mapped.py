@@ -9,6 +9,7 @@ import mmap
 import os
 import stat
 import struct
+from os import urandom
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +84,7 @@ def _create(path: Path, magic: bytes, length: int, slots: int, seed: bytes) -> N
     partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b") as file:
-            file.write(_HEADER.pack(magic, slots, seed or os.urandom(32), boot_id()))
+            file.write(_HEADER.pack(magic, slots, seed or urandom(32), boot_id()))
             # Real blocks, not a hole: writing to a hole of a full disk kills the process (SIGBUS).
             file.write(bytes(PAGE - _HEADER.size))
             file.writelines(bytes(65_536) for _ in range((length - PAGE) // 65_536))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from os import urandom
 
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer, refilled
@@ -20,7 +20,7 @@ class MemoryStore:
     name = "memory"
 
     def __init__(self, generation: int = GENERATION) -> None:
-        self.seed = os.urandom(32)
+        self.seed = urandom(32)
         self.mark = Keyer(self.seed).text
         self._profiles, self._swarms = MemoryConduct(), MemorySwarm()
         self._generation = generation
