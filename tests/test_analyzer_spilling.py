@@ -16,7 +16,7 @@ from crawlguard_analyzer.clients import clients, judged, summed
 from crawlguard_analyzer.merging import merge_states
 from crawlguard_analyzer.rollup import rollup
 from crawlguard_analyzer.scratch import LASTING, Scratch, directory
-from crawlguard_analyzer.spilling import SHARES, Joined, Rollup, Spilled, frames, in_memory, share_of, together, with_names
+from crawlguard_analyzer.spilling import FEW_SHARES, MANY_SHARES, Joined, Rollup, Spilled, frames, in_memory, share_of, together, with_names
 from crawlguard_analyzer.stored import Stored, ordered, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,12 +82,26 @@ def test_clients_are_judged_by_shares_as_they_are_together(site: list[pl.DataFra
     assert judged(summed(frames(spilled(site))), judge()).equals(clients(merge(site), judge()))
 
 
-def test_a_share_has_all_of_its_clients_and_of_their_networks() -> None:
-    share = dict(zip(NAMES, share_of(pl.Series(NAMES)), strict=True))
+@pytest.mark.parametrize("shares", [FEW_SHARES, MANY_SHARES])
+def test_a_share_has_all_of_its_clients_and_of_their_networks(shares: int) -> None:
+    share = dict(zip(NAMES, share_of(pl.Series(NAMES), shares), strict=True))
     assert share["2001:db8::1"] == share["2001:db8:0:0::2"] == share["2001:DB8::3"]
-    assert set(share.values()) <= set(range(SHARES))
-    many = share_of(pl.Series([f"10.0.{n // 250}.{n % 250}" for n in range(64_000)])).value_counts()["count"]
-    assert (many.len(), many.max() < 1300) == (SHARES, True)  # type: ignore[operator]
+    assert set(share.values()) <= set(range(shares))
+    many = share_of(pl.Series([f"10.0.{n // 250}.{n % 250}" for n in range(64_000)]), shares).value_counts()["count"]
+    assert (many.len(), many.max() < 83_200 // shares) == (shares, True)  # type: ignore[operator]
+
+
+def test_what_grows_is_cut_into_more_shares(site: list[pl.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crawlguard_analyzer.spilling.AT_ONCE", 0)
+    whole, few = merge(site), together(site[:2])
+    monkeypatch.setattr("crawlguard_analyzer.spilling.FEW_ROWS", few.height)
+    many = together([few, *site[2:]])
+    assert isinstance(few, Joined)
+    assert isinstance(many, Joined)
+    assert (few.shares, many.shares) == (FEW_SHARES, MANY_SHARES)
+    assert in_memory(many).equals(whole)
+    monkeypatch.setattr("crawlguard_analyzer.spilling.UNSETTLED", 0)
+    assert isinstance(together([many, *site[:1]]), Spilled)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 5000])
@@ -100,9 +114,9 @@ def test_it_is_written_in_the_order_of_day_and_name(site: list[pl.DataFrame], pi
 
 
 def test_nothing_is_written_as_nothing(tmp_path: Path) -> None:
-    write(Spilled(), tmp_path / "rollup.parquet")
+    write(Spilled(FEW_SHARES), tmp_path / "rollup.parquet")
     assert pl.read_parquet(tmp_path / "rollup.parquet").equals(pl.DataFrame(schema=SCHEMA))
-    assert merge(Spilled().frames()).equals(pl.DataFrame(schema=SCHEMA))
+    assert merge(Spilled(FEW_SHARES).frames()).equals(pl.DataFrame(schema=SCHEMA))
 
 
 @pytest.mark.parametrize("limit", [1, 10, 1000])

@@ -34,6 +34,7 @@ from .spilling import Rollup, frames, together, with_names
 from .state import State
 from .tables import LOAD
 from .traps import traps
+from .trim import give_back
 
 TABLES = ("agents", "actions")
 """The small tables of a state, in the order of the collectors after the clients' one."""
@@ -123,6 +124,7 @@ def analyse(
         days.append(share.select("day", "ip", *LOAD).clear() if only_clients else share.select("day", "ip", *LOAD))
         return share
 
+    give_back()
     shares, found = map(noted, frames(counted)), replace(found, rollups=())
     del counted
     known = judged(summed(shares), by)

@@ -42,8 +42,11 @@ class Lazy(click.Command):
         """The context of the real command. Raises ConfigError without polars."""
         if find_spec("polars") is None:
             raise ConfigError(f"crawlguard {self.name} needs polars: {_install(Path(__file__).resolve().parents[2])}")
+        from .trim import share  # ctypes, which only a command needs
+
         warnings.filterwarnings("ignore", NO_REGION, UserWarning)
         os.environ.setdefault("_RJEM_MALLOC_CONF", ALLOCATOR)  # read when polars is loaded
+        share()
         module = import_module(f".cli_{self.name}", __package__)
         if hasattr(signal, "siginterrupt"):  # polars asks for system calls to go on after Ctrl-C: a silent pipe would be read for ever
             signal.siginterrupt(signal.SIGINT, True)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 import polars as pl
 
 from .scratch import Scratch
+from .trim import give_back
 
 SMALL: Final = 1 << 22
 """Bytes of a rollup that is kept as it is."""
@@ -41,6 +42,7 @@ class Packed:
 
 def packed(found: T) -> T:
     """A dataclass whose large ``rollups`` are packed; all else as it is."""
+    give_back()
     return _with(found, lambda rollup: Packed(rollup) if isinstance(rollup, pl.DataFrame) and rollup.estimated_size() > SMALL else rollup)
 
 

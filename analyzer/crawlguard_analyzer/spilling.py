@@ -1,4 +1,4 @@
-"""A rollup too large for memory lies on disk, cut by client into SHARES, and is merged, added up and written a share at a time, when somebody
+"""A rollup too large for memory lies on disk, cut by client into shares, and is merged, added up and written a share at a time, when somebody
 looks at it.
 
 Rows of a rollup only ever meet rows of the same client (and, when clients are judged, of the same /64), so a share of the merged is what the
@@ -21,16 +21,18 @@ from .scratch import Place, Scratch
 
 AT_ONCE: Final = 400_000
 """Rows of a rollup that are merged in memory: 140 MB. What a GB of a log comes to (5 million lines, 300,000 clients and days) is merged without a disk."""
-SHARES: Final = 64
-"""Each is worked on in memory, and the next is merged meanwhile: of a log of 100 GB (30 million rows) one takes 160 MB."""
+FEW_SHARES, MANY_SHARES = 16, 64
+"""Each is worked on in memory, and the next is merged meanwhile: of a log of 100 GB (30 million rows) one of many takes 160 MB."""
+FEW_ROWS: Final = 1_600_000
+"""Rows of a rollup up to which few shares are few enough: many small ones take three times as long."""
 PIECE: Final = 5_000
 """Rows that are written and read at once; a piece of each share is in memory when all shares become one file."""
 
 
 UNSETTLED: Final = 3_200_000
 """Rows on disk from which on they are merged there at once: of a share of more, merged when it is looked at, too much would be in memory."""
-_GATHERED: Final = 16
-"""Shares that are cut out of a frame at once: one by one takes twice as long, all of them as much memory again as the frame."""
+_QUARTERS: Final = 4
+"""Parts in which a frame is cut: share by share takes twice as long, all shares at once as much memory again as the frame."""
 
 
 class Held(Protocol):
@@ -44,10 +46,10 @@ class Held(Protocol):
 class Spilled:
     """A merged rollup on disk. Its frames are its shares, by SCHEMA; each has all rows of its clients, and all addresses of a /64."""
 
-    def __init__(self) -> None:
-        self.height = 0
+    def __init__(self, shares: int) -> None:
+        self.height, self.shares = 0, shares
         self._scratch = Scratch()
-        self._places: list[list[Place]] = [[] for _ in range(SHARES)]
+        self._places: list[list[Place]] = [[] for _ in range(shares)]
 
     def add(self, share: int, rows: pl.DataFrame) -> None:
         """Rows that come after those which the share has."""
@@ -68,7 +70,7 @@ class Spilled:
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Every share."""
-        return map(self.share, range(SHARES))
+        return map(self.share, range(self.shares))
 
 
 class Joined:
@@ -77,8 +79,8 @@ class Joined:
     ``height``: the rows that lie on disk, those that will become one among them.
     """
 
-    def __init__(self, parts: Sequence[Spilled | Joined]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Sequence[Spilled | Joined], shares: int) -> None:
+        self._parts, self.shares = parts, shares
 
     @property
     def height(self) -> int:
@@ -92,7 +94,7 @@ class Joined:
         """Every share; the next is merged while one is worked on."""
         with ThreadPoolExecutor(1, "merge") as pool:
             coming = pool.submit(self.share, 0)
-            for number in range(1, SHARES):
+            for number in range(1, self.shares):
                 share, coming = coming.result(), pool.submit(self.share, number)
                 yield share
             yield coming.result()
@@ -102,7 +104,7 @@ class Joined:
         match self._parts:
             case [Spilled() as only]:
                 return only
-        self._parts = [only := _of(self.frames())]
+        self._parts = [only := _of(self.frames(), self.shares)]
         return only
 
 
@@ -113,15 +115,17 @@ Rollup = pl.DataFrame | OnDisk
 def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
     """What ``adding.merge`` makes of rollups, wherever they are and it will be."""
     found = list(parts)
-    if sum(part.height for part in found) <= AT_ONCE:
+    rows = sum(part.height for part in found)
+    if rows <= AT_ONCE:
         return merge(frame for part in found for frame in frames(part))
+    shares = FEW_SHARES if rows <= FEW_ROWS else MANY_SHARES
     with ThreadPoolExecutor(2, "cut") as pool:
-        joined = Joined(list(pool.map(_on_disk, found)))
-    return joined if joined.height <= UNSETTLED else joined.settled()
+        joined = Joined(list(pool.map(lambda part: _on_disk(part, shares), found)), shares)
+    return joined if rows <= UNSETTLED else joined.settled()
 
 
-def _on_disk(part: pl.DataFrame | Held) -> OnDisk:
-    return part if isinstance(part, OnDisk) else _cut(frames(part))
+def _on_disk(part: pl.DataFrame | Held, shares: int) -> OnDisk:
+    return part if isinstance(part, OnDisk) and part.shares == shares else _cut(frames(part), shares)
 
 
 def frames(rollup: pl.DataFrame | Held) -> Iterator[pl.DataFrame]:
@@ -138,8 +142,8 @@ def with_names(rollup: Rollup, names: Callable[[pl.Series], pl.Series]) -> Rollu
     """The rollup whose clients have got other names; those that have the same become one. ``names``: of different names the new ones."""
     if isinstance(rollup, pl.DataFrame):
         return renamed(_renamed(rollup, names))
-    cut = _cut(_renamed(share, names) for share in rollup.frames())
-    return _of(map(renamed, cut.frames()))
+    cut = _cut((_renamed(share, names) for share in rollup.frames()), rollup.shares)
+    return _of(map(renamed, cut.frames()), cut.shares)
 
 
 def _renamed(rows: pl.DataFrame, names: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
@@ -148,33 +152,33 @@ def _renamed(rows: pl.DataFrame, names: Callable[[pl.Series], pl.Series]) -> pl.
     return rows.join(known, on="ip", how="left", maintain_order="left").drop("ip").rename({"new": "ip"}).select(*SCHEMA)
 
 
-def _cut(rollup: Iterable[pl.DataFrame]) -> Spilled:
+def _cut(rollup: Iterable[pl.DataFrame], shares: int) -> Spilled:
     """The rows of each client where they belong, in the order in which they come."""
-    found = Spilled()
+    found, some = Spilled(shares), shares // _QUARTERS
     for rows in rollup:
-        share = share_of(rows["ip"])
-        order = ((share.cast(pl.UInt64) * HIGH) + pl.int_range(rows.height, dtype=pl.UInt64, eager=True)).sort()
-        ends = [0, *(order // HIGH).search_sorted(pl.int_range(SHARES, dtype=pl.UInt64, eager=True), side="right").to_list()]
+        order = ((share_of(rows["ip"], shares) * HIGH) + pl.int_range(rows.height, dtype=pl.UInt64, eager=True)).sort()
+        ends = [0, *(order // HIGH).search_sorted(pl.int_range(shares, dtype=pl.UInt64, eager=True), side="right").to_list()]
         places = (order % HIGH).cast(pl.get_index_type())
-        for first in range(0, SHARES, _GATHERED):
-            some = rows[places[ends[first] : ends[first + _GATHERED]]]
-            for number in range(first, first + _GATHERED):
-                found.add(number, some.slice(ends[number] - ends[first], ends[number + 1] - ends[number]))
+        for first in range(0, shares, some):
+            start = ends[first]
+            gathered = rows[places[start : ends[first + some]]]
+            for number in range(first, first + some):
+                found.add(number, gathered.slice(ends[number] - start, ends[number + 1] - ends[number]))
     return found
 
 
-def _of(shares: Iterable[pl.DataFrame]) -> Spilled:
-    found = Spilled()
-    for number, rows in enumerate(shares):
+def _of(rollup: Iterable[pl.DataFrame], shares: int) -> Spilled:
+    found = Spilled(shares)
+    for number, rows in enumerate(rollup):
         found.add(number, rows)
     return found
 
 
-def share_of(names: pl.Series) -> pl.Series:
+def share_of(names: pl.Series, shares: int) -> pl.Series:
     """The number of the share that each client is in (UInt64), by its name, or by the /64 of its address."""
-    share = names.hash(seed=5) % SHARES
+    share = names.hash(seed=5) % shares
     six = names.str.contains(":", literal=True).arg_true()
     if not six.len():
         return share
     net = nets(names.gather(six))
-    return share.scatter(six, pl.select(pl.coalesce(pl.lit(net).hash(seed=5) % SHARES, share.gather(six))).to_series())
+    return share.scatter(six, pl.select(pl.coalesce(pl.lit(net).hash(seed=5) % shares, share.gather(six))).to_series())

@@ -11,7 +11,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from .adding import SCHEMA, narrowed
-from .spilling import AT_ONCE, PIECE, SHARES, Joined, Rollup, Spilled
+from .spilling import AT_ONCE, PIECE, Joined, Rollup, Spilled
 
 LEAST: Final = PIECE // 4
 """Rows of a share from which on no more of it are fetched while shares become one file."""
@@ -47,8 +47,8 @@ def write(rollup: Rollup, target: str | Path, **options: Any) -> None:
 
 def ordered(rollup: Spilled) -> Iterator[pl.DataFrame]:
     """The rollup's rows sorted by day and name, in frames of no fixed height."""
-    shares = [rollup.pieces(number) for number in range(SHARES)]
-    held = [pl.DataFrame(schema=SCHEMA)] * SHARES
+    shares = [rollup.pieces(number) for number in range(rollup.shares)]
+    held = [pl.DataFrame(schema=SCHEMA)] * rollup.shares
     while True:
         for number, share in enumerate(shares):
             if held[number].height < LEAST and (piece := next(share, None)) is not None:
