@@ -100,6 +100,11 @@ def test_what_grows_is_cut_into_more_shares(site: list[pl.DataFrame], monkeypatc
     assert isinstance(many, Joined)
     assert (few.shares, many.shares) == (FEW_SHARES, MANY_SHARES)
     assert in_memory(many).equals(whole)
+    monkeypatch.setattr("crawlguard_analyzer.spilling.FEW_ROWS", 1 << 20)
+    still = together([many.settled(), *site[2:]])
+    assert isinstance(still, Joined)
+    assert still.shares == MANY_SHARES, "shares that are put together would not be in order"
+    assert in_memory(still).equals(merge([*site, *site[2:]]))
     monkeypatch.setattr("crawlguard_analyzer.spilling.UNSETTLED", 0)
     assert isinstance(together([many, *site[:1]]), Spilled)
 

@@ -22,13 +22,13 @@ from .scratch import Place, Scratch
 AT_ONCE: Final = 400_000
 """Rows of a rollup that are merged in memory: 140 MB. What a GB of a log comes to (5 million lines, 300,000 clients and days) is merged without a disk."""
 FEW_SHARES, MANY_SHARES = 16, 64
-"""Each is worked on in memory, and the next is merged meanwhile: of a log of 100 GB (30 million rows) one of many takes 160 MB."""
+"""Each is worked on in memory, and the next is merged meanwhile: of a log of 100 GB (30 million rows) one of many takes 160 MB. The larger number
+is a multiple of the other, so that a share of many is cut out of one of few, in its order.
+"""
 FEW_ROWS: Final = 1_600_000
 """Rows of a rollup up to which few shares are few enough: many small ones take three times as long."""
 PIECE: Final = 5_000
 """Rows that are written and read at once; a piece of each share is in memory when all shares become one file."""
-
-
 UNSETTLED: Final = 3_200_000
 """Rows on disk from which on they are merged there at once: of a share of more, merged when it is looked at, too much would be in memory."""
 _QUARTERS: Final = 4
@@ -118,7 +118,9 @@ def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
     rows = sum(part.height for part in found)
     if rows <= AT_ONCE:
         return merge(frame for part in found for frame in frames(part))
-    shares = FEW_SHARES if rows <= FEW_ROWS else MANY_SHARES
+    # What was cut into many stays so: shares that were put together would not be in order.
+    few = rows <= FEW_ROWS and not any(isinstance(part, OnDisk) and part.shares == MANY_SHARES for part in found)
+    shares = FEW_SHARES if few else MANY_SHARES
     with ThreadPoolExecutor(2, "cut") as pool:
         joined = Joined(list(pool.map(lambda part: _on_disk(part, shares), found)), shares)
     return joined if rows <= UNSETTLED else joined.settled()
