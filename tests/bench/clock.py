@@ -50,14 +50,14 @@ def slowness() -> float:
 _noted: list[float] = []
 
 
-def note() -> None:
-    """Look at the clock now. Who measures for long does so now and then: the machine's speed may change within a second."""
-    _noted.append(slowness())
+def note(slow: float) -> None:
+    """Say how many times longer the machine took for what has just been measured, for whoever looked at the clock meanwhile."""
+    _noted.append(slow)
 
 
-def noted() -> float:
-    """The median of what was noted since somebody last asked."""
-    found = median(_noted)
+def noted() -> list[float]:
+    """What was said since somebody last asked."""
+    found = _noted.copy()
     _noted.clear()
     return found
 

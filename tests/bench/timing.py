@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from statistics import median
 from time import process_time_ns
 from typing import Any
 
-from .clock import note
+from .clock import note, slowness
 from .traffic import Request, environs, scopes
 
 ROUNDS = 60
 REQUESTS = 1000
 """Rounds of a comparison, and requests that each side gets in a round."""
-NOTED = 5
-"""Rounds after which the clock is looked at again."""
 PORTION = 20
 """Requests that are made and then timed together: few, so that they are in the CPU's cache as in a server that has just read them."""
 
@@ -102,7 +101,10 @@ def take_turns(
     rounds: int = ROUNDS,
     requests: int = REQUESTS,
 ) -> dict[str, float]:
-    """Nanoseconds that each side adds to the first one, which is the no-op: the median over the rounds."""
+    """Nanoseconds that each side adds to the first one, which is the no-op: the median over the rounds.
+
+    The clock is looked at between rounds: the machine's speed may change twofold within a second.
+    """
     names = list(sides)
     added: dict[str, list[float]] = {name: [] for name in names}
     for name in names:  # caches filled, code specialised
@@ -110,11 +112,13 @@ def take_turns(
         sides[name](traffic(requests))
     gc.collect()
     gc.freeze()
+    slow = [slowness()]
     for number in range(rounds):
-        if number % NOTED == 0:
-            note()
         found = {name: sides[name](traffic(requests)) for name in (names if number % 2 else reversed(names))}
         for name in names:
             added[name].append(found[name] - found[names[0]])
+        slow.append(slowness())
     gc.unfreeze()
+    last = added[names[-1]]
+    note(median(last) / median(taken / (before + after) * 2 for taken, (before, after) in zip(last, pairwise(slow), strict=True)))
     return {name: median(values) for name, values in added.items()}
