@@ -1,4 +1,4 @@
-"""The catalogue: ``rules/agents`` and ``rules/networks``, read from YAML once and from its compiled form ever after.
+"""The catalogue (``rules/agents``, ``rules/networks``) and the bundled policies, read from YAML once and from their compiled form ever after.
 
 A wheel carries the compiled form (``_rules/*.json``). A checkout reads the YAML beside the package and keeps what it made
 in the cache directory, under a name that changes with the files. What ``crawlguard update`` has fetched since (see ``datadir``)
@@ -22,7 +22,7 @@ from .errors import PolicyError, Problem
 from .paths import private_dir
 from .policy.entries import AGENT, NETWORK
 from .policy.model import Network
-from .policy.nodes import Place
+from .policy.nodes import Node, Place, node_of, plain
 from .policy.types import Field, Many, Record
 from .signals.ua import Agent, Pattern, UserAgentIndex
 
@@ -146,6 +146,16 @@ def trial(value: dict[str, Any]) -> Iterator[None]:
         _trial.clear()
 
 
+def policy_names() -> list[str]:
+    """The names of the bundled policies."""
+    return sorted(path.stem for path in (rules_dir() / "policies").glob("*.yaml"))
+
+
+def bundled_policy(name: str, shown: str) -> Node:
+    """The document of a bundled policy. ``shown``: its name for people. Raises PolicyError when the file is malformed."""
+    return node_of(_compiled("policies", _plain_policies)[name], shown)
+
+
 @cache
 def _index() -> UserAgentIndex:
     return UserAgentIndex(agents())
@@ -187,7 +197,7 @@ def _read(what: str, record: Record) -> Iterator[Any]:
 
 def compile_catalogue(directory: Path) -> None:
     """Write the compiled form of the catalogue into a directory: what the build puts into a wheel."""
-    for what, rows in compiled(read_agents(), read_networks()).items():
+    for what, rows in (*compiled(read_agents(), read_networks()).items(), ("policies", _plain_policies())):
         (directory / f"{what}.json").write_text(json.dumps(rows, separators=(",", ":")), "utf-8")
 
 
@@ -196,16 +206,27 @@ def compiled(agents: Iterable[Agent], networks: Iterable[Network]) -> dict[str, 
     return {"agents": [_plain_agent(a) for a in agents], "networks": [_plain_network(n) for n in networks]}
 
 
-def _compiled(what: str, make: Callable[[], list[Any]]) -> list[Any]:
+def _plain_policies() -> dict[str, Any]:
+    from .yamlio import read_document
+
+    found: list[Problem] = []
+    paths = {name: rules_dir() / "policies" / f"{name}.yaml" for name in policy_names()}
+    nodes = {name: read_document(path, f"rules/policies/{path.name}", found.append) for name, path in paths.items()}
+    if found:
+        raise PolicyError(found)
+    return {name: plain(node) for name, node in nodes.items() if node is not None}
+
+
+def _compiled(what: str, make: Callable[[], Any]) -> Any:
     shipped = rules_dir() / f"{what}.json"
     if shipped.is_file():
-        return json.loads(shipped.read_bytes())  # type: ignore[no-any-return]
+        return json.loads(shipped.read_bytes())
     directory = private_dir("cache")
     if directory is None:
         return make()
     path = directory / f"{what}-{_digest(what)}.json"
     try:
-        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        return json.loads(path.read_bytes())
     except (OSError, ValueError):
         rows = make()
     partial = path.with_name(f"{path.name}.{os.getpid()}")
@@ -244,14 +265,12 @@ def _plain_pattern(pattern: Pattern) -> str | dict[str, Any]:
 
 
 def _agent(row: dict[str, Any]) -> Agent:
-    lists = {k: tuple(row.get(k, ())) for k in ("robots", "ranges", "fcrdns")}
-    patterns = tuple(map(_pattern, row["user_agent"]))
-    return Agent(**{**row, **lists, "user_agent": patterns})
+    known: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in row.items()}
+    known["user_agent"] = tuple([Pattern(token=raw) if type(raw) is str else _pattern(raw) for raw in row["user_agent"]])
+    return Agent(**known)
 
 
-def _pattern(raw: str | dict[str, Any]) -> Pattern:
-    if isinstance(raw, str):
-        return Pattern(token=raw)
+def _pattern(raw: dict[str, Any]) -> Pattern:
     known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     return Pattern(**known)
 

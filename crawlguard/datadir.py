@@ -7,7 +7,6 @@ another release is known before anything of it is used; such a file is passed ov
 from __future__ import annotations
 
 import json
-import logging
 import os
 import stat
 import time
@@ -127,6 +126,8 @@ def forget(name: str, why: str) -> None:
 
 @cache
 def _complain(text: str) -> None:
+    import logging  # rarely needed, and as long to load as all that a command does with a policy
+
     logging.getLogger("crawlguard").warning("%s", text)
 
 

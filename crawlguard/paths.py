@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -66,4 +65,6 @@ def unsafe(path: Path) -> str | None:
 @cache
 def _complain(text: str) -> None:
     """Say it once in this process."""
+    import logging  # rarely needed, and as long to load as all that a command does with a policy
+
     logging.getLogger("crawlguard").warning("%s", text)

@@ -16,11 +16,12 @@ from crawlguard_analyzer.rows import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crawlguard.catalogue import policy_names
 from crawlguard.client_ip import parse_ip
 from crawlguard.decision import Decision
 from crawlguard.events import Counters, EventLog, Once, Privacy
 from crawlguard.live import Live
-from crawlguard.loader import builtin_names, load_policy
+from crawlguard.loader import load_policy
 from crawlguard.policy.conditions import _FIELDS
 from crawlguard.policy.model import Log, Network, Policy
 from crawlguard.policy.nodes import Place
@@ -292,7 +293,7 @@ def test_what_is_hard_is_decided_as_evaluate_does(name: str, mode: str) -> None:
     same(policy_of([{"then": "block", **rule} for rule in HARD[name]], mode), some_rows(rng, 3 * LINES, least=99), rng)
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", policy_names())
 def test_a_bundled_policy_decides_as_evaluate_does(name: str) -> None:
     """Tight bursts of known and unknown agents, so that the stances' wide rates trip too."""
     rng = random.Random(name)

@@ -15,12 +15,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from jwm.robotstxt import googlebot
 
+from crawlguard.catalogue import policy_names
 from crawlguard.export import rsl as made
 from crawlguard.export.documents import ai_txt, documents, doubts, response_headers, rsl_xml, tdmrep_json
 from crawlguard.export.headers import USAGE_OF, Headers
 from crawlguard.export.robots import SIGNALS_OF, Will, will_of
 from crawlguard.export.verdicts import Verdicts, speakers
-from crawlguard.loader import builtin_names, load_policy, parse_policy
+from crawlguard.loader import load_policy, parse_policy
 from crawlguard.policy.model import Policy, Robots, Serve
 
 LICENSE, TERMS = "https://site.example/license.xml", "https://site.example/mining.html"
@@ -284,7 +285,7 @@ def test_readers_that_add_up_prohibitions_lose_nothing_that_can_be_said() -> Non
 # ---- the policies that are bundled
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", policy_names())
 def test_bundled_policies(name: str) -> None:
     loaded = load_policy(f"builtin:{name}")
     policy = replace(loaded, robots=Robots(license=LICENSE, tdm_policy=TERMS, usage="auto"), serve=ALL)

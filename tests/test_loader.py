@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from crawlguard import Guard
+from crawlguard.catalogue import policy_names
 from crawlguard.errors import ConfigError, PolicyError
-from crawlguard.loader import builtin_names, load_policy, parse_policy, read_policy
+from crawlguard.loader import load_policy, parse_policy, read_policy
 from crawlguard.paths import MAX_BYTES
 from crawlguard.policy.model import Policy
 from crawlguard.settings import with_settings
@@ -155,8 +156,8 @@ def test_agents_and_networks_of_an_include_serve_the_whole_policy(tmp_path: Path
 
 
 def test_all_bundled_policies_load_without_a_doubt() -> None:
-    assert "default" in builtin_names()
-    for name in builtin_names():
+    assert "default" in policy_names()
+    for name in policy_names():
         policy, problems = read_policy(f"builtin:{name}")
         assert policy is not None
         assert problems == []

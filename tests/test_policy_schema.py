@@ -13,7 +13,10 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from crawlguard import catalogue
+from crawlguard.errors import PolicyError, Problem
+from crawlguard.loader import read_policy
 from crawlguard.policy.schema import json_schema
+from crawlguard.yamlio import read_document
 
 from .policy_corpus import BAD, GOOD, expected_problems, plain, text_of
 
@@ -36,6 +39,25 @@ def test_the_catalogue_reads_back_from_its_compiled_form(tmp_path: Path, monkeyp
     monkeypatch.setattr(catalogue, "rules_dir", lambda: tmp_path)
     agents, networks = inspect.unwrap(catalogue.agents)(), inspect.unwrap(catalogue.networks)()
     assert (agents, networks) == from_files
+
+
+@pytest.mark.parametrize("name", catalogue.policy_names())
+def test_a_bundled_policy_reads_back_from_its_compiled_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems: list[Problem] = []
+    from_file = read_document(catalogue.rules_dir() / "policies" / f"{name}.yaml", f"builtin:{name}", problems.append)
+    catalogue.compile_catalogue(tmp_path)
+    monkeypatch.setattr(catalogue, "rules_dir", lambda: tmp_path)
+    assert catalogue.bundled_policy(name, f"builtin:{name}") == from_file
+    assert not problems
+
+
+def test_a_bundled_policy_that_is_malformed_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "default.yaml").write_text("version: 1\nrules: [\n")
+    monkeypatch.setattr(catalogue, "rules_dir", lambda: tmp_path)
+    with pytest.raises(PolicyError) as raised:
+        read_policy("builtin:default")
+    assert [(p.id, p.file, p.line) for p in raised.value.problems] == [("CG002", "rules/policies/default.yaml", 3)]
 
 
 # ---- the JSON Schema

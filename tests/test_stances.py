@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from crawlguard import Guard
-from crawlguard.catalogue import rules_dir
-from crawlguard.loader import builtin_names, parse_policy, read_policy
+from crawlguard.catalogue import policy_names, rules_dir
+from crawlguard.loader import parse_policy, read_policy
 from crawlguard.signals.ua import AI_CATEGORIES
 
 from .policy_corpus import DATA, LEVEL3, TELSTRA, Clock, view
@@ -65,7 +65,7 @@ def head(stance: str) -> str:
 
 
 def test_every_bundled_policy_is_a_stance_or_what_they_share() -> None:
-    assert builtin_names() == sorted([*STANCES, "common"])
+    assert policy_names() == sorted([*STANCES, "common"])
 
 
 @pytest.mark.parametrize("stance", STANCES)

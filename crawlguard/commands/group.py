@@ -9,6 +9,7 @@ The analyzer, and anybody else, adds subcommands through the entry-point group `
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import sys
@@ -85,6 +86,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def run() -> None:
     """Do what the command line says. Errors of ours become a message and exit code 1, never a traceback."""
+    gc.set_threshold(50_000)  # what a command loads stays: to look through it for garbage again and again is in vain
     try:
         cli.main(prog_name="crawlguard", standalone_mode=True)
     except CrawlGuardError as error:

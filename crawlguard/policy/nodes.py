@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -33,3 +33,20 @@ class Node:
         if self.kind == "text":
             return f"{self.text[:60]!r}"
         return {"null": "nothing", "list": "a list", "map": "a mapping"}[self.kind]
+
+
+def plain(node: Node) -> list[Any]:
+    """A tree as JSON, see ``node_of``; the file's name is left out."""
+    inner = [plain(item) for item in node.items] if node.kind == "list" else [[plain(k), plain(v)] for k, v in node.pairs]
+    return [node.kind, node.place.line, node.place.column, node.text, node.quoted, inner]
+
+
+def node_of(tree: list[Any], file: str) -> Node:
+    """The tree that ``plain`` has written, as one that was read from ``file``."""
+    kind, line, column, text, quoted, inner = tree
+    node = Node(kind, Place(file, line, column), text, quoted)
+    if kind == "list":
+        node.items = [node_of(item, file) for item in inner]
+    else:
+        node.pairs = [(node_of(key, file), node_of(value, file)) for key, value in inner]
+    return node

@@ -114,11 +114,13 @@ Entry = tuple[str, tuple[tuple[int, Pattern | None], ...]]
 """A lower-cased token, and what it stands for: an agent's number with its pattern, or a literal's bit with None."""
 
 
-def _words(token: str, patterns: Iterable[Pattern | None]) -> list[bytes]:
-    """The words of a token that are whole words in every string that one of the patterns matches, best first."""
+def _word(token: str, patterns: Iterable[Pattern | None]) -> bytes | None:
+    """The best of a token's words that are whole words in every string that one of the patterns matches; None: it has none."""
     raw = token.encode("latin-1")
-    loose_left = any(p is None or p.open in ("left", "both") for p in patterns)
-    loose_right = any(p is None or p.open in ("right", "both") or any(a[:1].isalnum() for a in p.after) for p in patterns)
+    loose_left = loose_right = False
+    for p in patterns:
+        loose_left |= p is None or p.open in ("left", "both")
+        loose_right |= p is None or p.open in ("right", "both") or (p.after != () and any(a[:1].isalnum() for a in p.after))
     # A digit parts no words, so at the loose end of a token it belongs to the word beside it.
     start, end = 0, len(raw)
     if loose_left:
@@ -126,7 +128,9 @@ def _words(token: str, patterns: Iterable[Pattern | None]) -> list[bytes]:
     if loose_right:
         end = next((i for i in range(len(raw) - 1, -1, -1) if raw[i] not in _LETTERS and raw[i] not in _DIGITS), -1) + 1
     whole = raw[start:end].translate(_BREAK, _DIGITS).split() if start < end else []
-    return sorted(set(whole), key=lambda word: (word in COMMON, -len(word), word))
+    if len(whole) < 2:
+        return whole[0] if whole else None
+    return min(whole, key=lambda word: (word in COMMON, -len(word), word))
 
 
 def _automaton(entries: Iterable[Entry]) -> Any:
@@ -161,8 +165,8 @@ class UserAgentIndex:
         by_word: dict[bytes, list[Entry]] = {}
         anywhere: list[Entry] = []
         for token, entries in tokens.items():
-            words = _words(token, [pattern for _, pattern in entries])
-            (by_word.setdefault(words[0], []) if words else anywhere).append((token, tuple(entries)))
+            word = _word(token, [pattern for _, pattern in entries])
+            (by_word.setdefault(word, []) if word else anywhere).append((token, tuple(entries)))
         self._by_word = {word: tuple(found) for word, found in by_word.items()}
         self._known = frozenset(self._by_word).intersection
         self._automaton = _automaton(anywhere) if anywhere else None

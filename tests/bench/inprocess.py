@@ -12,8 +12,9 @@ from time import process_time
 
 from crawlguard import Guard, Policy, load_policy
 from crawlguard.asgi import CrawlGuardMiddleware as AsgiGuard
+from crawlguard.catalogue import policy_names
 from crawlguard.export.robots import robots_txt
-from crawlguard.loader import builtin_names, parse_policy
+from crawlguard.loader import parse_policy
 from crawlguard.policy.model import Store
 from crawlguard.signals.match import has_regex
 from crawlguard.wsgi import CrawlGuardMiddleware as WsgiGuard
@@ -132,7 +133,7 @@ def many_patterns() -> Iterator[Row]:
 def robots() -> Iterator[Row]:
     """robots.txt for the whole catalogue, by the stance that has most to say."""
     spent = {}
-    for name in builtin_names():
+    for name in policy_names():
         policy = load_policy(f"builtin:{name}")
         robots_txt(policy)
         spent[name] = median(_seconds(partial(robots_txt, policy)) for _ in range(9))
