@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
 from functools import cache, wraps
 from hashlib import blake2b
 from pathlib import Path
@@ -249,25 +248,25 @@ def _digest(what: str) -> str:
 
 def _plain_agent(agent: Agent) -> dict[str, Any]:
     """An agent as JSON: only what differs from the default, and nothing that is for people and tests alone."""
-    row: dict[str, Any] = {}
-    for one in fields(Agent):
-        value = getattr(agent, one.name)
-        if one.name == "user_agent":
-            row["user_agent"] = [_plain_pattern(p) for p in value]
-        elif one.name not in _NOT_AT_RUN_TIME and value != one.default:
-            row[one.name] = value
-    return row
+    row = {k: v for k, v in agent._asdict().items() if k not in _NOT_AT_RUN_TIME and v != Agent._field_defaults.get(k)}
+    return {**row, "user_agent": [_plain_pattern(p) for p in agent.user_agent]}
 
 
 def _plain_pattern(pattern: Pattern) -> str | dict[str, Any]:
-    changed = {k: v for k, v in asdict(pattern).items() if v}
+    changed = {k: v for k, v in pattern._asdict().items() if v}
     return pattern.token if len(changed) == 1 else changed
 
 
+_BARE = tuple(Pattern._field_defaults.values())
+
+
 def _agent(row: dict[str, Any]) -> Agent:
-    known: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in row.items()}
-    known["user_agent"] = tuple([Pattern(token=raw) if type(raw) is str else _pattern(raw) for raw in row["user_agent"]])
-    return Agent(**known)
+    """The agent of a row. Raises KeyError or TypeError when the row is malformed."""
+    known = {"name": row["name"], "operator": row["operator"], "category": row["category"], **Agent._field_defaults, **row}
+    known["user_agent"] = tuple([Pattern._make((p, *_BARE)) if isinstance(p, str) else _pattern(p) for p in row["user_agent"]])
+    for key in ("robots", "ranges", "fcrdns"):
+        known[key] = tuple(known[key])
+    return Agent._make(known.values())
 
 
 def _pattern(raw: dict[str, Any]) -> Pattern:

@@ -285,7 +285,7 @@ class _Reader:
         return policy
 
     def _own_agents(self) -> list[Agent]:
-        taken = {a.name.lower() for a in catalogue.agents()}
+        taken = {a.name.lower() for a in catalogue.agents()} if self.agents else set()
         for agent, place in self.agents:
             if agent.name.lower() in taken:
                 self.problems.append(problem("CG036", place, f"the agent {agent.name!r} is defined already", "give it another name"))

@@ -228,7 +228,7 @@ def facts(ruleset: Ruleset, number: int, agent: Agent) -> UaFacts:
     """What the guard makes of an agent's own User-Agent; of one that never shows in a User-Agent, what it would."""
     raw = _samples().get(agent.name)
     if raw is None:
-        return UaFacts(ruleset.agent_masks[number], (agent,), ruleset.agent_keys[number])
+        return UaFacts(ruleset.agent_masks[number], (agent,), ruleset.agent_key(agent.name))
     found = ruleset.user_agent(raw)
     assert found.agent is not None
     assert found.agent.name == agent.name

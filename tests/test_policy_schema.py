@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from .policy_corpus import BAD, GOOD, expected_problems, plain, text_of
 def test_the_compiled_catalogue_is_what_its_files_say(tmp_path: Path) -> None:
     catalogue.compile_catalogue(tmp_path)
     blank = {"samples": (), "near_misses": (), "source": "", "date": ""}
-    assert [asdict(a) for a in catalogue.agents()] == [{**asdict(a), **blank} for a in catalogue.read_agents()]
+    assert [a._asdict() for a in catalogue.agents()] == [{**a._asdict(), **blank} for a in catalogue.read_agents()]
     assert json.loads((tmp_path / "agents.json").read_bytes())
     for network in catalogue.read_networks():
         compiled = catalogue.networks()[network.name]

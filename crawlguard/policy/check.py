@@ -197,8 +197,8 @@ def _condition(part: c.Condition, policy: Policy) -> Iterator[Problem]:
 
 
 def _agent(part: c.AgentIs, policy: Policy) -> Iterator[Problem]:
-    names = {a.name.lower(): a.name for a in policy.agents}
-    operators = {a.operator.lower(): a.operator for a in policy.agents}
+    names = {a.name.lower(): a.name for a in policy.agents} if part.name else {}
+    operators = {a.operator.lower(): a.operator for a in policy.agents} if part.operator else {}
     for name in part.name:
         if name.lower() not in names:
             yield problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..decision import DEFAULT_STATUS, Action, Answer, Decision
 from ..request import RequestView, tidy
@@ -61,7 +62,7 @@ class _Compiler:
             rules=rules,
             index=UserAgentIndex(self.policy.agents, self.literals),
             agent_masks=tuple(self.agent_masks),
-            agent_keys=tuple(constant("agent", a.name) for a in self.policy.agents),
+            agent_key=partial(constant, "agent"),
             no_ua_bit=self.no_ua_bit,
             ua_tests=tuple(self.ua_tests),
             ua_regexes=RegexSet([p for p, _ in self.regexes]) if self.regexes else None,

@@ -155,7 +155,7 @@ class Ruleset:
     rules: tuple[CompiledRule, ...]
     index: UserAgentIndex
     agent_masks: Sequence[int]
-    agent_keys: Sequence[int]
+    agent_key: Callable[[str], int]
     no_ua_bit: int
     ua_tests: Sequence[tuple[int, Callable[[str], bool]]]
     ua_regexes: RegexSet | None
@@ -189,7 +189,7 @@ class Ruleset:
         if not numbers:  # all strangers with the same mask are alike; masks are few
             return self._strangers.get(mask) or self._strangers.setdefault(mask, UaFacts(mask))
         agents = self.index.agents
-        return UaFacts(mask, tuple(agents[n] for n in numbers), self.agent_keys[numbers[0]])
+        return UaFacts(mask, tuple(agents[n] for n in numbers), self.agent_key(agents[numbers[0]].name))
 
     def plan(self, mask: int) -> Plan:
         """The steps that are open under a mask of static facts."""

@@ -7,8 +7,7 @@ conditions. Nothing here can backtrack, so a hostile string costs what its lengt
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import ahocorasick
 
@@ -28,8 +27,7 @@ CATEGORIES = AI_CATEGORIES | frozenset(
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pattern:
+class Pattern(NamedTuple):
     """How an agent shows in a User-Agent: a literal, and what must surround it.
 
     By default the literal is compared without case, and neither neighbour may be a letter, digit, "_" or "-" (so
@@ -63,8 +61,7 @@ class Pattern:
         return all(w in low for w in self.with_) and not any(w in low for w in self.without)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
+class Agent(NamedTuple):
     """One entry of the catalogue: who it is, never what to do with it.
 
     ``user_agent`` holds UA patterns, ``robots`` robots.txt product tokens: two different things (``Google-Extended`` is
@@ -158,7 +155,7 @@ class UserAgentIndex:
         tokens: dict[str, list[tuple[int, Pattern | None]]] = {}
         for number, agent in enumerate(self.agents):
             for pattern in agent.user_agent:
-                seen = pattern if pattern.token.isascii() else replace(pattern, token=pattern.token.encode().decode("latin-1"))
+                seen = pattern if pattern.token.isascii() else pattern._replace(token=pattern.token.encode().decode("latin-1"))
                 tokens.setdefault(folded(pattern.token), []).append((number, seen))
         for literal, bit in literals:
             tokens.setdefault(folded(literal), []).append((bit, None))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from datetime import date, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -56,7 +55,7 @@ def document(day: date) -> dict[str, Any]:
 
 
 def _agent_row(agent: Agent) -> dict[str, Any]:
-    row = {f.name: getattr(agent, f.name) for f in fields(Agent) if getattr(agent, f.name) != f.default}
+    row = {k: v for k, v in agent._asdict().items() if v != Agent._field_defaults.get(k)}
     return row | {"user_agent": [_pattern_row(p) for p in agent.user_agent]}
 
 
