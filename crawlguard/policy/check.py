@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import Problem
 from ..request import tidy
 from ..signals.match import check_regex, has_regex
+from ..signals.ua import AI_CATEGORIES
 from . import conditions as c
 from .implies import always, implies
 from .model import Policy, Rule
@@ -33,14 +34,16 @@ def agents_of(when: c.AgentIs, policy: Policy) -> list[int]:
     """The numbers of the agents that a condition names."""
     names = {n.lower() for n in when.name}
     operators = {o.lower() for o in when.operator}
-    return [
-        number
-        for number, agent in enumerate(policy.agents)
-        if (not names or agent.name.lower() in names)
-        and (not when.category or agent.category in when.category)
-        and (not operators or agent.operator.lower() in operators)
-        and (when.ai is None or agent.ai is when.ai)
-    ]
+    found = list(enumerate(policy.agents))
+    if names:
+        found = [one for one in found if one[1].name.lower() in names]
+    if when.category:
+        found = [one for one in found if one[1].category in when.category]
+    if operators:
+        found = [one for one in found if one[1].operator.lower() in operators]
+    if when.ai is not None:
+        found = [one for one in found if (one[1].category in AI_CATEGORIES) is when.ai]
+    return [number for number, _ in found]
 
 
 def networks_of(when: c.NetworkIs, policy: Policy) -> list[str]:

@@ -114,17 +114,14 @@ Entry = tuple[str, tuple[tuple[int, Pattern | None], ...]]
 def _word(token: str, patterns: Iterable[Pattern | None]) -> bytes | None:
     """The best of a token's words that are whole words in every string that one of the patterns matches; None: it has none."""
     raw = token.encode("latin-1")
-    loose_left = loose_right = False
-    for p in patterns:
-        loose_left |= p is None or p.open in ("left", "both")
-        loose_right |= p is None or p.open in ("right", "both") or (p.after != () and any(a[:1].isalnum() for a in p.after))
+    loose = [p for p in patterns if p is None or p.open or p.after]  # hardly any
     # A digit parts no words, so at the loose end of a token it belongs to the word beside it.
     start, end = 0, len(raw)
-    if loose_left:
+    if any(p is None or p.open in ("left", "both") for p in loose):
         start = next((i for i, byte in enumerate(raw) if byte not in _LETTERS and byte not in _DIGITS), len(raw))
-    if loose_right:
+    if any(p is None or p.open in ("right", "both") or any(a[:1].isalnum() for a in p.after) for p in loose):
         end = next((i for i in range(len(raw) - 1, -1, -1) if raw[i] not in _LETTERS and raw[i] not in _DIGITS), -1) + 1
-    whole = raw[start:end].translate(_BREAK, _DIGITS).split() if start < end else []
+    whole = raw[start:end].translate(_BREAK, _DIGITS).split()
     if len(whole) < 2:
         return whole[0] if whole else None
     return min(whole, key=lambda word: (word in COMMON, -len(word), word))
