@@ -112,29 +112,44 @@ class Process:
         self._reader.join(DEADLINE)
 
 
-class Cluster:
-    """``address`` as --cluster takes it."""
+def certificates(directory: Path) -> dict[str, str]:
+    """dask's settings, as environment variables, with which all parts of a cluster trust one certificate, made here, and talk by TLS alone."""
+    key, pem = directory / "dask.key", directory / "dask.pem"
+    made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=a cluster")
+    subprocess.run(["openssl", *made, "-keyout", str(key), "-out", str(pem)], check=True, capture_output=True)
+    comm = "DASK_DISTRIBUTED__COMM__"
+    own = {
+        f"{comm}TLS__{role}__{part}": str(path)
+        for role in ("SCHEDULER", "WORKER", "CLIENT")
+        for part, path in (("KEY", key), ("CERT", pem))
+    }
+    return {f"{comm}TLS__CA_FILE": str(pem), f"{comm}REQUIRE_ENCRYPTION": "True", **own}
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.scheduler = Process(
-            directory, "scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"
-        )
+
+class Cluster:
+    """``address`` as --cluster takes it. ``tls``: the settings of ``certificates``, for a cluster that talks by TLS."""
+
+    def __init__(self, directory: Path, tls: dict[str, str] | None = None) -> None:
+        self.directory, self.tls, self.protocol = directory, tls or {}, "tls" if tls else "tcp"
+        quiet = ("--no-dashboard", "--no-show", "--protocol", self.protocol)
+        self.scheduler = Process(directory, "scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0", *quiet, **self.tls)
         self.processes = [self.scheduler]
 
     @property
     def place(self) -> str:
-        return self.scheduler.there().split("tcp://")[1].strip()
+        return self.scheduler.there().split(f"{self.protocol}://")[1].strip()
 
     @property
     def address(self) -> str:
-        return f"dask://{self.place}"
+        return f"dask{'+tls' if self.tls else ''}://{self.place}"
 
     def workers(self, *environments: dict[str, str]) -> list[Process]:
         """One more with each environment, with one thread; they are there when this returns."""
         quiet = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--memory-limit", "0", "--death-timeout", str(DEADLINE))
-        to = f"tcp://{self.place}"
-        started = [Process(self.directory, "worker", "Registered to:", to, *quiet, **environment) for environment in environments]
+        to = f"{self.protocol}://{self.place}"
+        started = [
+            Process(self.directory, "worker", "Registered to:", to, *quiet, **self.tls, **environment) for environment in environments
+        ]
         self.processes += started
         for one in started:
             one.there()
@@ -142,9 +157,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path) -> Iterator[Cluster]:
+def cluster(directory: Path, tls: dict[str, str] | None = None) -> Iterator[Cluster]:
     """A scheduler; workers are up to the test."""
-    found = Cluster(directory)
+    found = Cluster(directory, tls)
     try:
         yield found
     finally:

@@ -1,11 +1,16 @@
-"""A little object store on loopback, as far as polars asks one: S3's PUT, GET with ranges, HEAD and ListObjectsV2, without checking signatures."""
+"""A little object store on loopback, as far as polars asks one: S3's PUT, GET with ranges, HEAD and ListObjectsV2, without checking signatures.
+
+Google's store is asked by the same calls (its XML API).
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -47,6 +52,14 @@ class ObjectStore:
             "aws_secret_access_key": "none",
             "aws_region": "local",
         }
+
+    def environment(self, directory: Path) -> dict[str, str]:
+        """The same as environment variables, also for gs://."""
+        account = directory / "account.json"
+        account.write_text(
+            json.dumps({"gcs_base_url": self.url, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""})
+        )
+        return {**{name.upper(): value for name, value in self.options.items()}, "GOOGLE_SERVICE_ACCOUNT": str(account)}
 
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         asked = parse_qs(urlsplit(request.path).query)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +30,7 @@ from polars.testing import assert_frame_equal
 
 from crawlguard.errors import ConfigError, DataError
 
-from .cluster_workers import DEADLINE, Broken, Cluster, Gate, Gated, Statuses, cluster
+from .cluster_workers import DEADLINE, Broken, Cluster, Gate, Gated, Statuses, certificates, cluster
 
 SIZE = 4096
 """Bytes of a chunk in these tests."""
@@ -197,6 +200,29 @@ def test_a_worker_that_is_killed_midway_changes_nothing(tmp_path: Path, logs: li
         first.join(DEADLINE)
         run()  # and one worker alone comes to the same
     assert [same(one, local) for one in found] == [True, True]
+
+
+def analyzed(logs: list[str], clients: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "crawlguard", "analyze", *logs, "--clients", str(clients), "--quiet", *options]
+    return subprocess.run(call, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_the_command_counts_on_a_cluster_that_talks_by_tls(tmp_path: Path, logs: list[str]) -> None:
+    tls = certificates(tmp_path)
+    with cluster(tmp_path, tls) as at:
+        at.workers({}, {})
+        there = analyzed(logs, tmp_path / "there.parquet", "--cluster", at.address, **tls)
+        stranger = analyzed(logs, tmp_path / "stranger.parquet", "--cluster", at.address)
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        other = analyzed(logs, tmp_path / "other.parquet", "--cluster", at.address, **certificates(elsewhere))
+    here = analyzed(logs, tmp_path / "here.parquet")
+    assert (there.returncode, there.stderr, here.returncode) == (0, "", 0)
+    assert_frame_equal(pl.read_parquet(tmp_path / "there.parquet"), pl.read_parquet(tmp_path / "here.parquet"))
+    assert stranger.returncode == 1
+    assert stranger.stderr.startswith(f"crawlguard: {at.address}: TLS needs certificates: name them in dask's settings")
+    assert other.returncode == 1
+    assert other.stderr.startswith(f"crawlguard: {at.address}: no scheduler answers (")
+    assert not (tmp_path / "stranger.parquet").exists()
 
 
 def test_an_interrupt_cancels_what_is_left(at: Cluster, logs: list[str]) -> None:

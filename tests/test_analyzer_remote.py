@@ -11,11 +11,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from crawlguard_analyzer.commands import _install
 from crawlguard_analyzer.sources import open_sources
 
 from crawlguard.errors import DataError
+
+from .object_store import object_store
 
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that is not there, so that nothing leaves this machine."""
@@ -30,6 +33,23 @@ def test_polars_guess_of_a_buckets_region_is_not_told(args: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("crawlguard: s3://nobodys-logs/")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+@pytest.mark.parametrize("name", ["logs/2026/*", "logs/2026/"])
+def test_logs_in_a_bucket_are_read_where_they_are(scheme: str, name: str, tmp_path: Path) -> None:
+    line = b'203.0.113.%d - - [26/Nov/2026:10:00:%02d +0000] "GET /%d HTTP/1.1" 200 512 "-" "GPTBot/1.2"\n'
+    with object_store() as store:
+        store.objects["logs/2026/access.log"] = b"".join(line % (1, n % 60, n) for n in range(300))
+        store.objects["logs/2026/access.log.1"] = b"".join(line % (2, n % 60, n) for n in range(100))
+        store.objects["logs/2025/access.log"] = line % (3, 0, 0)
+        call = [sys.executable, "-m", "crawlguard", "analyze", f"{scheme}://{name}", "--clients", str(tmp_path / "clients.parquet")]
+        done = subprocess.run(
+            [*call, "--quiet"], env={**os.environ, **store.environment(tmp_path)}, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = pl.read_parquet(tmp_path / "clients.parquet").select("client", "requests").sort("client")
+    assert found.rows() == [("203.0.113.1", 300), ("203.0.113.2", 100)]
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -178,6 +178,11 @@ def _client(address: str) -> Iterator[Client]:
     try:
         asyncio.run(asyncio.wait_for(_hello(place), TIMEOUT))
         client = dask.Client(place, timeout=TIMEOUT, set_as_default=False)
+    except TypeError:  # dask's word for TLS without certificates
+        raise ConfigError(
+            f"{address}: TLS needs certificates: name them in dask's settings, distributed.comm.tls.ca-file, .client.cert and .client.key "
+            "(https://distributed.dask.org/en/stable/tls.html)"
+        ) from None
     except (OSError, ValueError) as error:
         words = " ".join(str(error).split())[:300]
         if not words or "imed out" in words:

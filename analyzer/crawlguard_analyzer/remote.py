@@ -34,9 +34,10 @@ def is_many(name: str) -> bool:
 
 def blocks(url: str, skip: int = 0, most: int | None = None) -> Iterator[bytes]:
     """The lines of it, each with its line end, from the ``skip``-th on. Raises DataError, with what the store said."""
+    found = f"{url}*" if url.endswith("/") and not url.startswith("http") else url  # polars would have one extension in a directory
     with _told(url):
         scan = pl.scan_csv(
-            url, has_header=False, separator="\n", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy",
+            found, has_header=False, separator="\n", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy",
             storage_options={"max_retries": 3},
         )  # fmt: skip
         for batch in scan.slice(skip, most).collect_batches(chunk_size=BATCH, maintain_order=True, lazy=True):
