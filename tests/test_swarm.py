@@ -401,3 +401,22 @@ def test_a_filter_forgets_its_older_half_as_a_whole() -> None:
     assert sum(filter_.has(number) for number in numbers[:full]) < full / 20
     assert filter_.note(numbers[-1])
     assert words[EVER] == 3 * full
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_that_take_turns_say_what_one_says_whoever_pushes_out_whom(tmp_path: Path, seed: int) -> None:
+    rng, now = random.Random(seed), NOW
+    alone = SharedSwarm(tmp_path / "alone", 4096, bytes(32))
+    workers = [SharedSwarm(tmp_path / "both", 4096, bytes(32)) for _ in range(2)]
+    keys = [rng.getrandbits(64) for _ in range(40)]  # more than there is room for, so that windows are pushed out
+    shown = set()
+    for _ in range(6000):
+        now += rng.choice((0, 1, 1000, S))
+        kind = ASSET if rng.random() < 0.02 else DOCUMENT
+        asked = rng.choice(keys), (rng.randrange(100) + 1) * 0x9E3779B97F4A7C15 >> 5, now, 60 * S, kind, rng.getrandbits(4)
+        found = rng.choice(workers).swarm(*asked)
+        assert found == alone.swarm(*asked)
+        shown.add((found.documents > 1, found.seen, found.resident))
+    assert len(shown) >= 6
+    for table in (alone, *workers):
+        table.close()

@@ -29,6 +29,13 @@ _unpack = struct.Struct(f"@{_HEAD}Q").unpack_from
 _ALL = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
+_Window = tuple[int, int, int, int, int]
+"""A group's window as a process remembers it: where the group lies, from when and until when the window counts (us), the byte at which the bitmap of
+clients begins, and the salt."""
+_REMEMBERED = 512
+"""Windows that are remembered at most."""
+_OVER: _Window = 0, 0, 0, 0, 0
+
 _new = tuple.__new__  # a third of what Swarm() costs
 
 
@@ -52,6 +59,7 @@ class SharedSwarm:
         self._odd = int.from_bytes(blake2b(seed, digest_size=8, person=b"swarm").digest(), "little") | 1
         self._shift, self._mask = 65 - groups.bit_length(), groups - 1
         self._people, self._seen = Filter(self._words, 0, bits), Filter(self._words, room(bits), bits)
+        self._windows: dict[int, _Window] = {}
         self._ever = 0  # the most residents that were read: they never become fewer
         self._closing = weakref.finalize(self, let_go, self._words, self._bytes, self._map)
 
@@ -61,20 +69,21 @@ class SharedSwarm:
         """Count one request of a member; see RateStore."""
         if dry:
             return self._look(key, member, now, within, kind, mark)
-        words, people = self._words, self._people
-        at = self._first + (key * self._odd >> self._shift & self._mask) * _GROUP
-        if words[at] != key or not now < words[at + 1] <= now + within + AHEAD:
-            at, _, _ = self._group(key, at, now, within, dry)
+        words = self._words
+        at, since, until, start, salt = self._windows.get(key, _OVER)
+        if not since <= now < until or words[at + 1] != until or words[at] != key:
+            at, since, until, start, salt = self._window(key, now, within)
         ever = self._ever
         if ever < EVIDENCE:
             self._ever = ever = words[EVER]
         if ever:
+            people = self._people
             slot, pattern = people.first + (member >> people.shift << 1), people.patterns[member & MASK]
             if words[slot] & pattern == pattern or words[slot + 1] & pattern == pattern:  # people.has, without the call
                 return self._resident(at, member, now, kind, mark, clients, ever)
         if kind != DOCUMENT:
             return self._settle(at, member, now, kind, mark, clients)
-        octets, start, low = self._bytes, at + _HEAD << 3, member & LOW
+        octets, low = self._bytes, member & LOW
         mine, bit = start + (low >> 3), 1 << (low & 7)
         eight, bare = octets[mine], words[at + 3]
         new = not eight & bit
@@ -93,10 +102,19 @@ class SharedSwarm:
             words[at + 3], words[at + 4] = bare, _ = self._ones(start), self._ones(start + _WIDTH)
         settled = ever >= EVIDENCE
         crowd = not clients or (settled and estimate(bare) >= clients)
-        seen = self._seen.note(member ^ words[at + 7]) if new or crowd else False
+        seen = self._seen.note(member ^ salt) if new or crowd else False
         if clients and not (crowd and hot(estimate(bare), documents, estimate(words[at + 4]), words[at + 6] >> 8, clients, times)):
             return CALM if settled else UNSETTLED  # as nearly every group
-        return self._told(at, now, False, seen, mark > 0 and people.has(mark ^ _ALL))
+        return self._told(at, now, False, seen, mark > 0 and self._people.has(mark ^ _ALL))
+
+    def _window(self, key: int, now: int, within: int) -> _Window:
+        """A group's running window, begun where it has to be: found once, as long as the words of its slot say that it is still there."""
+        at = self._first + (key * self._odd >> self._shift & self._mask) * _GROUP
+        at, until, _ = self._group(key, at, now, within, False)
+        if len(self._windows) >= _REMEMBERED:
+            self._windows.clear()
+        found = self._windows[key] = at, until - within - AHEAD, until, at + _HEAD << 3, self._salt(key, until)
+        return found
 
     def _resident(self, at: int, member: int, now: int, kind: int, mark: int, clients: int, ever: int) -> Swarm:
         """Count a request of a resident, whose documents make their paths known."""
@@ -172,10 +190,13 @@ class SharedSwarm:
         words = self._words
         words[at] = 0  # nobody's while it is being cleared
         self._bytes[(at + 1) * 8 : (at + _GROUP) * 8] = bytes((_GROUP - 1) * 8)
-        # The salt: who was seen in this window is told from who was seen in others.
-        words[at + 1], words[at + 6], words[at + 7] = until, usual, (key * self._odd ^ until * _GOLDEN) & _ALL
+        words[at + 1], words[at + 6], words[at + 7] = until, usual, self._salt(key, until)
         words[at] = key
         return at
+
+    def _salt(self, key: int, until: int) -> int:
+        """By which who was seen in this window is told from who was seen in others."""
+        return (key * self._odd ^ until * _GOLDEN) & _ALL
 
     def _ones(self, start: int) -> int:
         return int.from_bytes(self._bytes[start : start + _WIDTH], "little").bit_count()
