@@ -115,7 +115,7 @@ class Guard:
             return self._decide_elsewhere(view, locate)
         try:
             live = self._live
-            raw = view.first(b"user-agent")
+            raw = view.agent() if live.fingerprints else view.first(b"user-agent")
             ua = live.uas.get(raw)
             if ua is None:
                 ua = live.user_agent(raw)

@@ -44,6 +44,7 @@ class Live:
         self.seed = store.seed
         self.keyer = Keyer(self.seed)
         self.counts_addresses = not needs.isdisjoint(("ip", "subnet"))
+        self.fingerprints = "fingerprint" in needs
         self.headers: Headers | None = None
         self.audit: Audit | None = None
         if any(policy.serve) or policy.robots.place.line:

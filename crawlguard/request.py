@@ -17,12 +17,14 @@ class RequestView:
 
     ``method`` upper case as sent; ``path`` percent-decoded, without the query; ``query`` raw; ``scheme`` "http" or "https",
     None when the door does not know; ``peer`` the address of the TCP peer as text, "" for a unix socket; ``headers``
-    pairs of (lower-case name, value) as bytes. ``owed``: what its response is to be charged to, unset while nothing is.
+    pairs of (lower-case name, value) as bytes. ``owed``: what its response is to be charged to, unset while nothing is. ``sent``: the first
+    User-Agent, Accept-Language and Accept-Encoding, unset until ``agent`` is asked.
     """
 
-    __slots__ = ("headers", "method", "order_known", "owed", "path", "peer", "query", "scheme")
+    __slots__ = ("headers", "method", "order_known", "owed", "path", "peer", "query", "scheme", "sent")
 
     owed: list[Any]
+    sent: tuple[bytes | None, ...]
 
     def __init__(
         self,
@@ -58,6 +60,19 @@ class RequestView:
             if key == name:
                 return value
         return None
+
+    def agent(self) -> bytes | None:
+        """``first`` of user-agent, for those who will want ``sent`` too: one pass for all three."""
+        agent = language = encoding = None
+        for name, value in self.headers:
+            if name == b"user-agent":
+                agent = value if agent is None else agent
+            elif name == b"accept-language":
+                language = value if language is None else language
+            elif name == b"accept-encoding":
+                encoding = value if encoding is None else encoding
+        self.sent = agent, language, encoding
+        return agent
 
     def values(self, name: bytes) -> list[bytes]:
         """All values of the header ``name`` (lower case), in the order in which they came."""
@@ -149,6 +164,9 @@ class EnvironView(RequestView):
             return None if value is None else value.encode("latin-1", "replace")
         values = self.values(name)
         return values[0] if values else None
+
+    def agent(self) -> bytes | None:
+        return self.first(b"user-agent")
 
     def values(self, name: bytes) -> list[bytes]:
         key = name.decode("latin-1").upper().replace("-", "_")

@@ -154,3 +154,11 @@ def test_no_scope_raises(path: str, query: bytes, headers: list[tuple[bytes, byt
     read_all(
         RequestView.from_scope({"type": "http", "method": "GET", "path": path, "query_string": query, "headers": headers, "client": client})
     )
+
+
+def test_one_pass_finds_the_agent_and_what_a_fingerprint_is_made_of() -> None:
+    view = RequestView(headers=[(b"accept-encoding", b"gzip"), (b"user-agent", b"a"), (b"accept-encoding", b"br"), (b"user-agent", b"b")])
+    assert view.agent() == view.first(b"user-agent") == b"a"
+    assert view.sent == (b"a", None, b"gzip")
+    assert RequestView().agent() is None
+    assert RequestView.from_environ(ENVIRON).agent() == b"GPTBot/1.4"

@@ -15,7 +15,6 @@ CUT: Final = 512
 GENERATION: Final = 2048
 """Fingerprints in a generation of the cache; two are kept, of headers of CUT bytes together at most: 4 MiB, whoever comes."""
 
-_WANTED = frozenset(NAMES)
 _ENVIRON = ("HTTP_USER_AGENT", "HTTP_ACCEPT_LANGUAGE", "HTTP_ACCEPT_ENCODING")
 
 
@@ -31,16 +30,11 @@ def fingerprint_key(view: RequestView) -> int:
     """The same as a number."""
     if type(view) is EnvironView:
         return _KNOWN.of_environ(view, view.environ)
-    agent = language = encoding = None
-    for name, value in view.headers:  # one pass for all three; of a header that is repeated the first counts
-        if name in _WANTED:
-            if name == b"user-agent":
-                agent = value if agent is None else agent
-            elif name == b"accept-language":
-                language = value if language is None else language
-            else:
-                encoding = value if encoding is None else encoding
-    sent: tuple[bytes | None, ...] = agent, language, encoding
+    try:
+        sent = view.sent
+    except AttributeError:  # nobody has looked for the User-Agent by ``agent``
+        view.agent()
+        sent = view.sent
     try:
         number = _KNOWN._young.get(sent)
     except TypeError:  # a server whose values are no bytes
