@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from .marks import HIGH, MARKS
+from .threads import mapped
 
 DAY: Final = 86_400
 SESSION: Final = 300
@@ -86,7 +87,7 @@ def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         return pl.DataFrame(schema=SCHEMA)
     # Some days at a time, so that what a merge needs beside its result is small; days that only one part has are not copied.
     found = [part if part["day"].is_sorted() else part.sort("day") for part in found]
-    return pl.concat([_merged([_span(part, *step) for part in found]) for step in _steps(found)])
+    return pl.concat(mapped(lambda step: _merged([_span(part, *step) for part in found]), _steps(found)))
 
 
 def _span(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:

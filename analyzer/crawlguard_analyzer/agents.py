@@ -19,6 +19,8 @@ from crawlguard.policy.ruleset import AddressSet
 from crawlguard.policy.terms import FIRST_BIT
 from crawlguard.signals.ua import MAX_UA, Agent, UserAgentIndex
 
+from .threads import mapped
+
 PEOPLES = frozenset(("user-fetch", "agent-browser", "coding-agent"))
 """Agents that may run on people's own machines: their operator's ranges, where there are any, cannot call them spoofed."""
 CRAWLING = frozenset(
@@ -105,6 +107,10 @@ class Registry:
 
     def addresses(self, clients: pl.Series) -> pl.DataFrame:
         """For each client (different addresses): subnet, asn, country, a Boolean for each of KINDS, and ``of`` and ``around``, see ``identity``."""
+        half = clients.len() // 2
+        return pl.concat(mapped(self._addresses, [clients[:half], clients[half:]] if half else [clients]), rechunk=True)
+
+    def _addresses(self, clients: pl.Series) -> pl.DataFrame:
         # IPv4 as whole columns, all else one by one.
         four = _four(clients)
         others = four.is_null().arg_true()

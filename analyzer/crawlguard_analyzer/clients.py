@@ -25,6 +25,7 @@ from .houses import housed, spread
 from .marks import numbered
 from .rollup import AGENTS, HIGH, PATHS
 from .swarms import ASKED, swarms
+from .threads import mapped
 
 CLIENTS_VERSION = 1
 
@@ -41,7 +42,7 @@ _OF_CLIENT = (
 _SKETCHES = (("paths", PATHS, "distinct"), ("uas", AGENTS, "names"))
 """Columns of least hashes, their sizes, and what the numbers are called that they stand for."""
 _AT_ONCE = 100_000
-"""Rows of a rollup, more or less, that are added up at once: what that needs beside its result is small."""
+"""Rows of a rollup, more or less, that are added up at once, in each of two threads: what that needs beside its result is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _added_up(rollup: pl.DataFrame) -> pl.DataFrame:
         *(_estimate(pl.col(column).list.len(), pl.col(column).list.last(), size).alias(name) for column, size, name in _SKETCHES),
     ).with_row_index("row")  # fmt: skip
     mine, sketches = keys % parts, rollup.select(column for column, _, _ in _SKETCHES)
-    added = pl.concat(_each_added(table.filter(mine == part), sketches) for part in range(parts))
+    added = pl.concat(mapped(lambda part: _each_added(table.filter(mine == part), sketches), range(parts)))
     return added.with_columns(
         pl.concat_str(rollup["ip"].gather(added["row"]), pl.lit("")).alias("client"),
         _once(rollup["ua"].gather(added["row"])),

@@ -6,7 +6,6 @@ nothing is counted twice. Joins happen on the workers, a few partial counts at a
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -170,6 +169,8 @@ async def _hello(place: str) -> None:
 
 @contextmanager
 def _client(address: str) -> Iterator[Client]:
+    import asyncio  # a tenth of what a small log takes, for those who have a cluster
+
     dask = _dask()
     parsed = _ADDRESS.fullmatch(address)
     if parsed is None:

@@ -22,8 +22,8 @@ from .parsed import Reject
 from .shards import fold
 from .spilling import Held, frames
 from .streams import KEPT
+from .threads import WORKERS
 
-WORKERS: Final = 2
 FOLD: Final = 8
 """Chunks of a block: as many as a shard has, so that a cluster comes to the same."""
 

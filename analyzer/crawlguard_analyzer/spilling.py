@@ -18,6 +18,7 @@ from .adding import SCHEMA, merge, renamed
 from .houses import nets
 from .marks import HIGH
 from .scratch import Place, Scratch
+from .threads import mapped
 
 AT_ONCE: Final = 400_000
 """Rows of a rollup that are merged in memory: 140 MB. What a GB of a log comes to (5 million lines, 300,000 clients and days) is merged without a disk."""
@@ -121,8 +122,7 @@ def together(parts: Iterable[pl.DataFrame | Held]) -> Rollup:
     # What was cut into many stays so: shares that were put together would not be in order.
     few = rows <= FEW_ROWS and not any(isinstance(part, OnDisk) and part.shares == MANY_SHARES for part in found)
     shares = FEW_SHARES if few else MANY_SHARES
-    with ThreadPoolExecutor(2, "cut") as pool:
-        joined = Joined(list(pool.map(lambda part: _on_disk(part, shares), found)), shares)
+    joined = Joined(mapped(lambda part: _on_disk(part, shares), found), shares)
     return joined if rows <= UNSETTLED else joined.settled()
 
 
