@@ -12,9 +12,9 @@ from crawlguard_analyzer.formats import named
 from crawlguard_analyzer.packing import Packed, packed
 from crawlguard_analyzer.parsed import Parsed, Reject
 from crawlguard_analyzer.pipeline import FOLD, blocks, run
-from crawlguard_analyzer.threads import WORKERS
 from crawlguard_analyzer.rollup import DAY, Clients, rollup
 from crawlguard_analyzer.shards import ARITY
+from crawlguard_analyzer.threads import WORKERS
 
 COMBINED = named("combined")
 
