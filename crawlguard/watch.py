@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from .events import own
+from .forks import in_child, threads_run
 
 WATCH_EVERY = 1.0
 """Seconds between looks at the policies' files."""
@@ -57,7 +58,7 @@ class Watcher:
 
     @classmethod
     def _run(cls) -> None:
-        if cls.thread is None or not cls.thread.is_alive():
+        if (cls.thread is None or not cls.thread.is_alive()) and threads_run():
             cls.thread = threading.Thread(target=cls._loop, name="crawlguard-watch", daemon=True)
             cls.thread.start()
 
@@ -97,5 +98,4 @@ class Watcher:
             signal.signal(hup, lambda *_: cls.wake.put(None))
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Watcher.after_fork)
+in_child(Watcher.after_fork)

@@ -1,4 +1,6 @@
-"""Real servers with two workers each, under HTTP load while the server of their store is killed and comes back: uvicorn, and gunicorn with a preloaded site."""
+"""Real servers with two workers each, under HTTP load while the server of their store is killed and comes back: uvicorn, and gunicorn and uWSGI that load
+the site before they fork.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,12 @@ def app(environ, start):
     return guarded({**environ, "took": Stopwatch()}, start)
 """
 )
+UWSGI = ["-c", "from pyuwsgi import run; run()", "--master", "--need-app", "--die-on-term"]
+"""uWSGI as far as its command is always the same; it forks without telling Python."""
 COMMANDS = {
-    "uvicorn": ["uvicorn", "site_of_two:app", "--workers", "2", "--lifespan", "off", "--log-level", "warning"],
-    "gunicorn": ["gunicorn", "site_of_two:app", "-w", "2", "-k", "gthread", "--threads", "4", "--preload", "--no-control-socket"],
+    "uvicorn": ["-m", "uvicorn", "site_of_two:app", "--workers", "2", "--lifespan", "off", "--log-level", "warning"],
+    "gunicorn": ["-m", "gunicorn", "site_of_two:app", "-w", "2", "-k", "gthread", "--threads", "4", "--preload", "--no-control-socket"],
+    "uwsgi": [*UWSGI, "--processes", "2", "--threads", "4", "--module", "site_of_two:app", "--pythonpath", "."],
 }
 ROOT = Path(__file__).parents[1]
 KILLS = 2
@@ -81,11 +86,12 @@ class Site:
         store = f"store: {{url: '{url}', site: two}}\nclient_ip: {{trusted_proxies: [127.0.0.1], header: X-Forwarded-For}}\n"
         (directory / "crawlguard.yaml").write_text(POLICY.replace("rules:", store + "rules:"))
         (directory / "site_of_two.py").write_text(ASGI if kind == "uvicorn" else WSGI)
-        bound = ["--port", str(self.port)] if kind == "uvicorn" else ["-b", f"127.0.0.1:{self.port}"]
+        place = f"127.0.0.1:{self.port}"
+        bound = {"uvicorn": ["--port", str(self.port)], "gunicorn": ["-b", place], "uwsgi": ["--http-socket", place]}[kind]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "CRAWLGUARD_STATE_DIR": str(directory / "state")}
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *COMMANDS[kind], *bound], cwd=directory, env=env, stdout=output, stderr=output
+                [sys.executable, *COMMANDS[kind], *bound], cwd=directory, env=env, stdout=output, stderr=output
             )
         self.workers: dict[int, dict[str, Any]] = {}
         self.took: list[float] = []

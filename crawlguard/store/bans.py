@@ -23,6 +23,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from ..errors import DataError
+from ..forks import in_child
 from .mapped import _HEADER, PAGE, boot_id, let_go, map_table, open_table
 from .shared import _MAGIC as _RATES
 from .shared import NEIGHBOURHOOD as _RATES_MORE
@@ -258,5 +259,4 @@ def _after_fork() -> None:
         bans._thread = threading.Lock()  # a thread of the parent may have held it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child(_after_fork)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from ..errors import ConfigError
+from ..forks import in_child
 from ..policy.urls import LinkSpec, parse_url
 from .breaker import FIRST, MOST, OPEN, Breaker, Unreachable
 from .ops import Op
@@ -275,5 +275,4 @@ def _after_fork() -> None:
         link._forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child(_after_fork)

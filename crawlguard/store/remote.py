@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..decision import Decision
+from ..forks import in_child
 from ..policy.urls import LinkSpec, parse_url
 from ..request import RequestView
 from ..signals.conduct import Conduct
@@ -315,5 +316,4 @@ def _tell_the_rest() -> None:
             store.flush(until)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child(_after_fork)

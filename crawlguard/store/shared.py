@@ -28,6 +28,7 @@ from pathlib import Path
 from time import monotonic
 
 from ..errors import DataError
+from ..forks import in_child
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer, refilled
 from ..signals.swarm import Swarm
@@ -298,5 +299,4 @@ def _after_fork() -> None:
         store._name_writer()  # a forked worker is a writer of its own
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child(_after_fork)

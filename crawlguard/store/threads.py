@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from ..forks import threads_run
+
 AGAIN = 5.0
 """Seconds after which a thread that has failed begins again."""
 
@@ -39,7 +41,7 @@ class Threads:
 
     def start(self, name: str, work: Callable[[], None]) -> None:
         """Have a thread of this process do it, if none is at it."""
-        if name in self._running or self._closed.is_set():
+        if name in self._running or self._closed.is_set() or not threads_run():
             return
         thread = threading.Thread(target=self._outlive, args=(work,), name=f"crawlguard-{name}", daemon=True)
         if self._running.setdefault(name, thread) is thread:
