@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 from ..request import RequestView
 from ..signals.conduct import ASSET, DOCUMENT, kind_of
-from ..signals.swarm import CALM, strikes
+from ..signals.headers import fingerprint_key
+from ..signals.swarm import CALM, UNSETTLED, strikes
 from .compile_rates import SIGNATURE, constant, key_reader
 from .ruleset import Client, UaFacts
 from .swarms import SwarmIs
@@ -30,7 +31,7 @@ class SwarmTest:
 
     def __init__(self, when: SwarmIs, rule: str) -> None:
         self._salt, self._key_of = constant(rule, "swarm", *when.per, when.within), key_reader(when.per)
-        self._within, self._clients, self._times = when.within, when.clients, when.times
+        self._per, self._within, self._clients, self._times = when.per, when.within, when.clients, when.times
 
     def term(self) -> Dynamic:
         """The condition as it is evaluated."""
@@ -47,6 +48,7 @@ class SwarmTest:
         return None
 
     def _test(self) -> Test:
+        by_fingerprint = self._per == ("fingerprint",)  # the usual one: a call less
         key_of, salt, within, clients, times = self._key_of, self._salt, self._within, self._clients, self._times
 
         def swarm(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
@@ -54,10 +56,12 @@ class SwarmTest:
             path, member = view.path, client.ip_key
             if "." in path and kind_of(path) != DOCUMENT:
                 return False
-            key = key_of(view, ua, client, rates)
+            key = fingerprint_key(view) if by_fingerprint else key_of(view, ua, client, rates)
             if not key or not member:
                 return None
             found = rates.swarm(key ^ salt, member, now, within, DOCUMENT, rates.mark(path), False, clients, times)
-            return 0 if found is CALM else strikes(found, clients, times)  # as of nearly everybody
+            if found is CALM:  # as of nearly everybody
+                return 0
+            return None if found is UNSETTLED else strikes(found, clients, times)
 
         return swarm

@@ -98,9 +98,13 @@ class SharedSwarm:
                 octets[its] = eight | bit
                 words[at + 4] += 1
         words[at + 2] = documents = words[at + 2] + 1
-        if documents & 63 == 0:
+        if not documents & 63:
             words[at + 3], words[at + 4] = bare, _ = self._ones(start), self._ones(start + _WIDTH)
         settled = ever >= EVIDENCE
+        if clients and not settled:
+            if new:
+                self._seen.note(member ^ salt)
+            return UNSETTLED
         crowd = not clients or (settled and estimate(bare) >= clients)
         seen = self._seen.note(member ^ salt) if new or crowd else False
         if clients and not (crowd and hot(estimate(bare), documents, estimate(words[at + 4]), words[at + 6] >> 8, clients, times)):
