@@ -40,21 +40,20 @@ from ..signals.conduct import (
 from ..signals.sketch import BITS, FEW, LOW, estimate
 from .mapped import PAGE, let_go, map_table, open_table
 
-_MAGIC = b"CGCONDU6"
+_MAGIC = b"CGCONDU7"
 NEIGHBOURHOOD = 8
 """Slots, and bitmaps, that a key may lie in."""
 SLOTS_PER_SKETCH = 16
 """Profiles for each bitmap: about as much room for the ones as for the others."""
 
-_FOLD = SLOTS_PER_SKETCH.bit_length() - 1
 _SLOT, _HEAD = 8, 4
 _SKETCH = _HEAD + BITS // 64
 """Words of a slot, of a bitmap's head, and of a bitmap with its head."""
 _OWNER = 0x3FFF
 """The bits of counts that are those of ``key ^ until``."""
-_SPREAD = 1 << 63
-"""In ``few``: the paths are in a bitmap, and the other bits say at which word that begins. Else the lowest 56 bits are 14 for each of the
-first few paths (1 + the bit that it sets), and the next those of the key."""
+_LISTED = 1 << 63
+"""In ``few``: the lowest 56 bits are 14 for each of the first few paths (1 + the bit that it sets), and the next those of the key. Else the paths are in a
+bitmap, and it says at which word that begins."""
 _MARKED, _MARK, _ENTRIES = 56, 0x7F, (1 << 56) - 1
 _ENOUGH = EVIDENCE << DOCUMENTS
 _early, _calm = UNDER
@@ -87,50 +86,51 @@ class SharedConduct:
         self._bytes = memoryview(self._map)[PAGE:]
         self._words = self._bytes.cast("Q")
         self._odd = int.from_bytes(blake2b(seed, digest_size=8, person=b"conduct").digest(), "little") | 1
-        self._shift, self._mask = 65 - slots.bit_length(), slots - 1
+        self._shift, self._mask = 62 - slots.bit_length(), (slots - 1) * _SLOT  # of the words of a slot
         self._closing = weakref.finalize(self, let_go, self._words, self._bytes, self._map)
 
     def conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         """Count one request; see RateStore. This is the way of whoever has asked for some pages already; the others' is ``_count``."""
-        words, number = self._words, (key ^ key >> 32) * self._odd >> self._shift & self._mask
-        at = number << 3
-        few = words[at + 3]
-        if limit and few >= _SPREAD and words[at] == key and kind == DOCUMENT and mark and not dry:
+        words, at = self._words, (key ^ key >> 32) * self._odd >> self._shift & self._mask
+        head = words[at + 3]
+        if limit and head < _LISTED and kind == DOCUMENT and mark and not dry:
             until, counts = words[at + 1], words[at + 2]
-            own, head = key ^ until, few ^ _SPREAD
-            if words[head] == own and now < until <= now + within + AHEAD and not (counts ^ own) & _OWNER and counts < FULL:
+            own = key ^ until
+            # Whose the slot is need not be asked: nobody else's leads to a bitmap that is this key's in this window.
+            if now < until <= now + within + AHEAD and words[head] == own and not (counts ^ own) & _OWNER and counts < FULL:
                 path, octets, ones = mark & LOW, self._bytes, words[head + 2]
                 eighth, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
                 eight = octets[eighth]
                 if not eight & bit:
                     octets[eighth], ones = eight | bit, ones + 1
-                    words[head + 2] = ones = self._ones(head) if ones & 63 == 0 else ones
+                    words[head + 2] = ones = ones if ones & 63 else self._ones(head)
                 words[at + 2] = counts = counts + ONE
                 distinct = estimate(ones)
                 if distinct <= limit:
                     return _calm if counts >= _ENOUGH else _early
                 return conduct_of(counts, NONE_PACED, distinct, until - now)
-        return self._count(key, number, now, within, kind, mark, dry, limit)
+        return self._count(key, at, now, within, kind, mark, dry, limit)
 
-    def _count(self, key: int, number: int, now: int, within: int, kind: int, mark: int, dry: bool, limit: int) -> Conduct:
+    def _count(self, key: int, first: int, now: int, within: int, kind: int, mark: int, dry: bool, limit: int) -> Conduct:
         words = self._words
-        at, known = self._slot(key, number * _SLOT, now, within)
+        at, known = self._slot(key, first, now, within)
         until = words[at + 1] if known else now + within
         owner = (key ^ until) & _OWNER
-        counts, few = (words[at + 2], words[at + 3]) if known else (owner, 0)
-        if few < _SPREAD:
-            few = few & _ENTRIES if few >> _MARKED == key & _MARK else 0
+        counts, few = (words[at + 2], words[at + 3]) if known else (owner, _LISTED)
+        listed = few >= _LISTED
+        if listed:
+            few = few & _ENTRIES if few >> _MARKED & _MARK == key & _MARK else 0
         counts = counted(counts, kind)
         paces = NONE_PACED if limit else self._paces(key, at, until, now, kind, known, dry)
         path = mark & LOW if mark and kind == DOCUMENT else -1
-        if few < _SPREAD:
-            few, distinct = self._few(key, number, now, until, few, path + 1, dry)
+        if listed:
+            few, distinct = self._few(key, first, now, until, few, path + 1, dry)
         else:
-            few, distinct = self._spread(key, number, now, until, few, path, dry)
+            few, distinct = self._spread(key, first, now, until, few, path, dry)
         if not dry:
             if not known:
                 words[at], words[at + 1] = 0, until  # nobody's while it is being written
-            words[at + 2], words[at + 3] = counts, few if few >= _SPREAD else few | (key & _MARK) << _MARKED
+            words[at + 2], words[at + 3] = counts, few
             if not known:
                 words[at] = key
         if limit and distinct <= limit:
@@ -174,23 +174,22 @@ class SharedConduct:
 
     # ---- paths
 
-    def _few(self, key: int, number: int, now: int, until: int, few: int, entry: int, dry: bool) -> tuple[int, int]:
+    def _few(self, key: int, first: int, now: int, until: int, few: int, entry: int, dry: bool) -> tuple[int, int]:
         """Count a path (0: none) among the first few: what to remember, and how many different ones there are."""
-        filled = (few.bit_length() + 13) // 14
+        filled, its = (few.bit_length() + 13) // 14, _LISTED | (key & _MARK) << _MARKED
         held = [few >> 14 * n & 0x3FFF for n in range(filled)]
         if not entry or entry in held:
-            return few, filled
+            return its | few, filled
         if filled < FEW:
-            return few | entry << 14 * filled, filled + 1
-        return (few if dry else self._begin(key, number, now, until, [*held, entry])), filled + 1
+            return its | few | entry << 14 * filled, filled + 1
+        return (few if dry else self._begin(key, first, now, until, [*held, entry])), filled + 1
 
-    def _spread(self, key: int, number: int, now: int, until: int, few: int, path: int, dry: bool) -> tuple[int, int]:
+    def _spread(self, key: int, first: int, now: int, until: int, head: int, path: int, dry: bool) -> tuple[int, int]:
         """Count a path (-1: none) in the key's bitmap: where that is, and how many different ones there are."""
         words, octets = self._words, self._bytes
-        head = few ^ _SPREAD
         if words[head] != key ^ until:  # pushed out by others: begin again
             there = int(path >= 0)
-            return (few if dry else self._begin(key, number, now, until, [path + 1] if there else [])), there
+            return (head if dry else self._begin(key, first, now, until, [path + 1] if there else [])), there
         ones = words[head + 2]
         if path >= 0:
             at, bit = (head + _HEAD << 3) + (path >> 3), 1 << (path & 7)
@@ -199,13 +198,13 @@ class SharedConduct:
                 ones += 1
                 if not dry:
                     octets[at] = eight | bit
-                    words[head + 2] = ones = self._ones(head) if ones & 63 == 0 else ones
-        return few, estimate(ones)
+                    words[head + 2] = ones = ones if ones & 63 else self._ones(head)
+        return head, estimate(ones)
 
-    def _begin(self, key: int, number: int, now: int, until: int, entries: Sequence[int]) -> int:
+    def _begin(self, key: int, slot: int, now: int, until: int, entries: Sequence[int]) -> int:
         """Give a key a bitmap (a free one, else that of whoever has asked for fewest paths) and set its first bits: what ``few`` says of it."""
         words, octets = self._words, self._bytes
-        first = head = self._heads + (number >> _FOLD) * _SKETCH
+        first = head = self._heads + (slot // (_SLOT * SLOTS_PER_SKETCH)) * _SKETCH
         least = 1 << 128
         for one in range(first, first + NEIGHBOURHOOD * _SKETCH, _SKETCH):
             if words[one + 1] <= now or words[one] == key ^ words[one + 1]:
@@ -220,7 +219,7 @@ class SharedConduct:
             bits[entry - 1 >> 3] |= 1 << (entry - 1 & 7)
         octets[head + _HEAD << 3 : head + _SKETCH << 3] = bits
         words[head + 1], words[head + 2], words[head] = until, len(entries), key ^ until
-        return _SPREAD | head
+        return head
 
     def _ones(self, head: int) -> int:
         """The bits that are set, counted: now and then, as writers that met may have counted one twice."""
@@ -228,7 +227,7 @@ class SharedConduct:
 
     def forget(self, key: int) -> None:
         """Let a key's window be over: the next request begins another."""
-        words, first = self._words, ((key ^ key >> 32) * self._odd >> self._shift & self._mask) * _SLOT
+        words, first = self._words, (key ^ key >> 32) * self._odd >> self._shift & self._mask
         for at in range(first, first + NEIGHBOURHOOD * _SLOT, _SLOT):
             if words[at] == key:
                 words[at + 1] = 0  # which breaks the seal, too
