@@ -273,7 +273,7 @@ class _Reader:
         networks = {**(catalogue.networks() if wanted else {}), **self.networks}
         policy = Policy(
             rules=tuple(self.rules),
-            agents=(*catalogue.agents(), *self._own_agents()),
+            agents=catalogue.agents() + tuple(self._own_agents()),  # the very same tuple if there are no others
             networks=networks,
             name=name,
             sources=tuple(dict.fromkeys((*self.sources, *map(escape, datadir.files())))),

@@ -127,6 +127,36 @@ def _word(token: str, patterns: Iterable[Pattern | None]) -> bytes | None:
     return min(whole, key=lambda word: (word in COMMON, -len(word), word))
 
 
+Entries = tuple[dict[bytes, tuple[Entry, ...]], list[Entry]]
+"""By their words, and those that have none."""
+
+
+def _by_words(tokens: dict[str, list[tuple[int, Pattern | None]]]) -> Entries:
+    by_word: dict[bytes, list[Entry]] = {}
+    anywhere: list[Entry] = []
+    for token, entries in tokens.items():
+        word = _word(token, [pattern for _, pattern in entries])
+        (by_word.setdefault(word, []) if word else anywhere).append((token, tuple(entries)))
+    return {word: tuple(found) for word, found in by_word.items()}, anywhere
+
+
+_last: tuple[tuple[Agent, ...], Entries] = (), ({}, [])
+
+
+def _of_agents(agents: tuple[Agent, ...]) -> Entries:
+    """Those of the agents; of the same tuple as the last time they are known: nearly every policy has the catalogue's, and no others."""
+    global _last
+    last = _last
+    if last[0] is not agents:
+        tokens: dict[str, list[tuple[int, Pattern | None]]] = {}
+        for number, agent in enumerate(agents):
+            for pattern in agent.user_agent:
+                seen = pattern if pattern.token.isascii() else pattern._replace(token=pattern.token.encode().decode("latin-1"))
+                tokens.setdefault(folded(pattern.token), []).append((number, seen))
+        last = _last = agents, _by_words(tokens)
+    return last[1]
+
+
 def _automaton(entries: Iterable[Entry]) -> Any:
     made = ahocorasick.Automaton()
     for entry in entries:
@@ -149,19 +179,13 @@ class UserAgentIndex:
     def __init__(self, agents: Sequence[Agent], literals: Iterable[tuple[str, int]] = ()) -> None:
         """``literals``: pairs of (literal, bit), found anywhere in the string, whatever surrounds them."""
         self.agents = tuple(agents)
-        tokens: dict[str, list[tuple[int, Pattern | None]]] = {}
-        for number, agent in enumerate(self.agents):
-            for pattern in agent.user_agent:
-                seen = pattern if pattern.token.isascii() else pattern._replace(token=pattern.token.encode().decode("latin-1"))
-                tokens.setdefault(folded(pattern.token), []).append((number, seen))
+        self._by_word, anywhere = _of_agents(self.agents)
+        tokens: dict[str, list[tuple[int, Pattern | None]]] = {token: list(entries) for token, entries in anywhere}
         for literal, bit in literals:
             tokens.setdefault(folded(literal), []).append((bit, None))
-        by_word: dict[bytes, list[Entry]] = {}
-        anywhere: list[Entry] = []
-        for token, entries in tokens.items():
-            word = _word(token, [pattern for _, pattern in entries])
-            (by_word.setdefault(word, []) if word else anywhere).append((token, tuple(entries)))
-        self._by_word = {word: tuple(found) for word, found in by_word.items()}
+        by_word, anywhere = _by_words(tokens)
+        if by_word:
+            self._by_word = self._by_word | {word: (*self._by_word.get(word, ()), *entries) for word, entries in by_word.items()}
         self._known = frozenset(self._by_word).intersection
         self._automaton = _automaton(anywhere) if anywhere else None
 
