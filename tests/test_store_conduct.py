@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawlguard.signals.conduct import ASSET, DOCUMENT, EVIDENCE, ROBOTS, Conduct, kind_of
+from crawlguard.signals.conduct import ASSET, DOCUMENT, EVIDENCE, ROBOTS, UNDER, Conduct, kind_of
 from crawlguard.signals.rate import Keyer
 from crawlguard.signals.sketch import BITS, MOST, Sketch, estimate
 from crawlguard.store import MemoryStore, RateStore, SharedStore
@@ -287,6 +287,22 @@ def test_half_a_slot_of_one_client_and_half_of_another_is_nobodys(tmp_path: Path
     words[at[mine] + 2] = words[at[other] + 2]  # as if a worker had been stopped in the middle of a write
     assert store.conduct(mine, NOW, 3600 * S, DOCUMENT, 0).documents == 1
     store.close()
+
+
+def test_where_there_is_too_little_room_nobody_is_judged_by_the_paths_of_others(tmp_path: Path) -> None:
+    workers, rng = [SharedConduct(tmp_path / "profiles", 1, bytes(32)) for _ in range(2)], random.Random(4)
+    asked: dict[int, set[int]] = {rng.getrandbits(64): set() for _ in range(400)}  # for 256 slots and 16 bitmaps
+    keys, over = list(asked), 0
+    for n in range(20_000):
+        key, mark = keys[int(400 * rng.random() ** 3)], rng.getrandbits(64)
+        asked[key].add(mark & BITS - 1)
+        found = rng.choice(workers).conduct(key, NOW + n, 3600 * S, DOCUMENT, mark, False, 6)
+        if found not in UNDER:
+            over += 1
+            assert 6 < found.distinct <= estimate(len(asked[key]))
+    assert over > 2000
+    for worker in workers:
+        worker.close()
 
 
 def test_workers_share_profiles_and_a_table_of_another_seed_is_made_anew(tmp_path: Path) -> None:

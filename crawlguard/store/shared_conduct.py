@@ -93,7 +93,7 @@ class SharedConduct:
         """Count one request; see RateStore. This is the way of whoever has asked for some pages already; the others' is ``_count``."""
         words, at = self._words, (key ^ key >> 32) * self._odd >> self._shift & self._mask
         head = words[at + 3]
-        if limit and head < _LISTED and kind == DOCUMENT and mark and not dry:
+        if head and head < _LISTED and limit and kind == DOCUMENT and mark and not dry:
             until, counts = words[at + 1], words[at + 2]
             own = key ^ until
             # Whose the slot is need not be asked: nobody else's leads to a bitmap that is this key's in this window.
