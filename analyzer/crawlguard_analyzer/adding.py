@@ -74,8 +74,8 @@ client needs, for there are many rows: who adds up several of them casts to Int6
 """
 
 _FULL: Final = pl.Schema(SCHEMA)
-_STEP: Final = 100_000
-"""Rows of whole days that are merged at once."""
+_STEP: Final = 50_000
+"""Rows of whole days that are merged at once, by each of two threads."""
 
 
 def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -9,8 +9,9 @@ a chunk once), two blocks, and what the caller keeps.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
@@ -84,20 +85,29 @@ class _Part:
     last: int | None
 
 
-def blocks(
+def blocks(chunks: Iterable[bytes], format: Format, collectors: Sequence[Collector]) -> Generator[Block]:
+    """The chunks of one log, block by block, in order. When the caller stops early or is interrupted, no thread goes on."""
+    with _workers() as pool:
+        yield from _blocks(chunks, format, collectors, pool)
+
+
+@contextmanager
+def _workers() -> Iterator[Executor]:
+    pool = ThreadPoolExecutor(WORKERS, "parse")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _blocks(
     chunks: Iterable[bytes],
     format: Format,
     collectors: Sequence[Collector],
-    *,
+    pool: Executor,
     progress: Callable[[int], None] | None = None,
     rejects: Callable[[list[Reject]], None] | None = None,
 ) -> Generator[Block]:
-    """The chunks of one log, block by block, in order.
-
-    ``progress`` is told how many bytes are parsed in all; ``rejects`` gets every line that is no row, in the order of the file. Both are
-    called in this thread. When the caller stops early or is interrupted, no thread goes on.
-    """
-    pool = ThreadPoolExecutor(WORKERS, "parse")
     parsing: deque[Future[_Part]] = deque()
     folding: deque[Future[Block]] = deque()
     parts: list[_Part] = []
@@ -116,22 +126,19 @@ def blocks(
             folding.append(pool.submit(_folded, parts, collectors))
             parts = []
 
-    try:
-        for chunk in chunks:
-            parsing.append(pool.submit(_parsed, chunk, current, collectors))
-            current = current.after(chunk)
-            if len(parsing) > WORKERS:
-                take()
-            if len(folding) > 1:
-                yield folding.popleft().result()
-        while parsing:
+    for chunk in chunks:
+        parsing.append(pool.submit(_parsed, chunk, current, collectors))
+        current = current.after(chunk)
+        if len(parsing) > WORKERS:
             take()
-        if parts:
-            folding.append(pool.submit(_folded, parts, collectors))
-        while folding:
+        if len(folding) > 1:
             yield folding.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while parsing:
+        take()
+    if parts:
+        folding.append(pool.submit(_folded, parts, collectors))
+    while folding:
+        yield folding.popleft().result()
 
 
 def run(
@@ -142,9 +149,14 @@ def run(
     progress: Callable[[int], None] | None = None,
     rejects: Callable[[list[Reject]], None] | None = None,
 ) -> Block:
-    """All chunks of one log as one block: see ``blocks``."""
-    found = blocks(chunks, format, collectors, progress=progress, rejects=rejects)
-    return fold(found, lambda some: merged(some, collectors)) or merged([], collectors)
+    """All chunks of one log as one block: see ``blocks``.
+
+    ``progress`` is told how many bytes are parsed in all; ``rejects`` gets every line that is no row, in the order of the file. Both are
+    called in this thread.
+    """
+    with _workers() as pool:
+        found = _blocks(chunks, format, collectors, pool, progress, rejects)
+        return fold(found, lambda some: merged(some, collectors), pool) or merged([], collectors)
 
 
 def merged(found: Sequence[Block], collectors: Sequence[Collector]) -> Block:

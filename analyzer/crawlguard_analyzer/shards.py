@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -128,29 +129,43 @@ def _plain(shard: Shard, stop: int, lines: Lines, size: int) -> Iterator[bytes]:
             yield rest
 
 
-def fold(items: Iterable[T], join: Callable[[list[T]], T]) -> T | None:
+def fold(items: Iterable[T], join: Callable[[list[T]], T], pool: Executor | None = None) -> T | None:
     """Items joined in the order they come, ARITY at once, then ARITY of the results, and so on; None of none.
 
     Who joins what depends on how many there are and on nothing else, and no more than ARITY items of each level are held, those that are
-    joined ones packed (see ``packing``): ``join`` gets them so.
+    joined ones packed (see ``packing``): ``join`` gets them so. In a ``pool`` it runs beside whatever makes the items, one call at a time.
     """
-    levels: list[list[T]] = []
+    levels: list[list[T | Future[T]]] = []
+    last: Future[T] | None = None
     for fresh in items:
-        item = fresh
+        item: T | Future[T] = fresh
         for level in levels:
             level.append(item)
             if len(level) < ARITY:
                 break
-            item = packed(join(level))
+            if pool is None:
+                item = _joined(join, level)
+            else:
+                if last is not None and item is not last:
+                    last.result()
+                item = last = pool.submit(_joined, join, level.copy())
             level.clear()
         else:
             levels.append([item])
-    left: list[T] = []
+    left: list[T | Future[T]] = []
     while levels:
         left = [*levels.pop(0), *left]
         if len(left) > 1:
-            left = [join(left)]
-    return unpacked(left[0]) if left else None
+            left = [join(_there(left))]
+    return unpacked(_there(left)[0]) if left else None
+
+
+def _joined(join: Callable[[list[T]], T], items: list[T | Future[T]]) -> T:
+    return packed(join(_there(items)))
+
+
+def _there(items: list[T | Future[T]]) -> list[T]:
+    return [item.result() if isinstance(item, Future) else item for item in items]
 
 
 def tree(work: Iterable[Iterable[Shard]], count: Callable[[Shard], T], join: Callable[[list[T]], T]) -> T | None:
