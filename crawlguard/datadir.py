@@ -126,7 +126,7 @@ def forget(name: str, why: str) -> None:
 
 @cache
 def _complain(text: str) -> None:
-    import logging  # rarely needed, and as long to load as all that a command does with a policy
+    import logging  # rarely needed
 
     logging.getLogger("crawlguard").warning("%s", text)
 

@@ -1,6 +1,6 @@
 """From files to one Policy: includes, the bundled policies, the site's own agents and networks. All errors at once.
 
-The YAML reader is imported when a site's own file is read: the bundled policies come compiled, and it costs as much as all of ours.
+The YAML reader is imported when a site's own file is read: the bundled policies come compiled, and to load it is a tenth of a command's start.
 """
 
 from __future__ import annotations

@@ -65,6 +65,6 @@ def unsafe(path: Path) -> str | None:
 @cache
 def _complain(text: str) -> None:
     """Say it once in this process."""
-    import logging  # rarely needed, and as long to load as all that a command does with a policy
+    import logging  # rarely needed
 
     logging.getLogger("crawlguard").warning("%s", text)

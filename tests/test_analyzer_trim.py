@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 
-import pytest
 from crawlguard_analyzer.trim import _glibc, give_back
 
 FREED = """
@@ -31,10 +30,10 @@ print(before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no malloc_trim")
 def test_what_threads_have_freed_goes_back() -> None:
     given = int(subprocess.run([sys.executable, "-c", FREED], capture_output=True, check=True).stdout)
-    assert given > 50_000, "KiB of the 100,000 at least that one of the threads had"
+    if platform.libc_ver()[0] == "glibc":  # others have nothing of the kind, and run through all the same
+        assert given > 50_000, "KiB of the 100,000 at least that one of the threads had"
 
 
 def test_another_library_is_left_alone() -> None:

@@ -3,7 +3,7 @@
 Threads parse while this one reads: polars lets go of the interpreter. ``FOLD`` chunks that follow each other become one block; which chunks
 share a block depends on nothing but their order. In memory are at any time: WORKERS + 2 chunks, plain copies
 of WORKERS of them while they are cut, the marks of FOLD chunks (32 bytes a request for the clients' rollup, and each address and User-Agent of
-a chunk once), two blocks, and what the caller keeps.
+a chunk once), two blocks, those that one of the threads is joining, and what the caller keeps.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 glibc gives each thread an arena of its own and keeps what was freed there, 150 MB after a large log, on top of which all comes that
 follows. One arena for all can be trimmed; threads that parse ask it for little else than whole chunks, and do not wait for each other.
-A chunk's memory is taken from that arena and stays in it until it is trimmed: fetched anew from the system for each chunk, page by page,
-it would take as long as a tenth of the parsing.
+A chunk's memory is taken from that arena and stays in it until it is trimmed: to fetch it anew from the system for each chunk, page by
+page, takes 2% of all CPU time.
 """
 
 from __future__ import annotations

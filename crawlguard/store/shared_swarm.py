@@ -100,15 +100,14 @@ class SharedSwarm:
         words[at + 2] = documents = words[at + 2] + 1
         if not documents & 63:
             words[at + 3], words[at + 4] = bare, _ = self._ones(start), self._ones(start + _WIDTH)
-        settled = ever >= EVIDENCE
-        if clients and not settled:
+        if clients and ever < EVIDENCE:
             if new:
                 self._seen.note(member ^ salt)
             return UNSETTLED
-        crowd = not clients or (settled and estimate(bare) >= clients)
+        crowd = not clients or estimate(bare) >= clients
         seen = self._seen.note(member ^ salt) if new or crowd else False
         if clients and not (crowd and hot(estimate(bare), documents, estimate(words[at + 4]), words[at + 6] >> 8, clients, times)):
-            return CALM if settled else UNSETTLED  # as nearly every group
+            return CALM  # as nearly every group
         return self._told(at, now, False, seen, mark > 0 and self._people.has(mark ^ _ALL))
 
     def _window(self, key: int, now: int, within: int) -> _Window:
