@@ -39,7 +39,7 @@ def open_bans(store: RateStore, clock: Callable[[], int]) -> Bans | None:
     if is_remote(store):
         from .store.remote_bans import RemoteBans  # only those who have a server load this
 
-        return RemoteBans(store, clock)  # type: ignore[arg-type]
+        return RemoteBans(store, clock)
     if not isinstance(store, SharedStore):
         return None
     try:

@@ -13,9 +13,8 @@ from .bans import Standing, words_of
 from .policy.ruleset import Client
 from .policy.terms import Hold
 from .signals.rate import mix
-from .store import RateStore
+from .store import RateStore, is_remote
 from .store.bans import Bans, Record, network_key
-from .store.remote import RemoteStore
 
 if TYPE_CHECKING:
     from .live import Live
@@ -51,7 +50,7 @@ def _stands(live: Live, record: Record, kept: set[tuple[int, int]]) -> bool:
 def _kept(store: RateStore, asked: Iterable[tuple[Hold, int]], now: int) -> set[tuple[int, int]]:
     """Those of a rule's keys that are kept out, each with the salt that tells the rule. Raises Unreachable."""
     words = [(word, (hold.words[0][0], key)) for hold, key in asked for word in words_of(hold, key)]
-    if isinstance(store, RemoteStore):
+    if is_remote(store):
         left = store.held([word for word, _ in words])
     else:
         left = [store.peek(word[0], now, *word[1:]) for word, _ in words]
@@ -119,7 +118,7 @@ def _clear(store: RateStore, found: Iterable[tuple[Hold, int]], forget: bool) ->
     keys = dict.fromkeys(key ^ salt for hold, key in found for salt in (*(word[0] for word in hold.words), *hold.counts))
     if forget:
         keys |= dict.fromkeys(mix((key ^ hold.offences, 1)) for hold, key in found if hold.offences)
-    if isinstance(store, RemoteStore):
+    if is_remote(store):
         store.forget_all(list(keys))
         return
     for key in keys:

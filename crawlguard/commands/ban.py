@@ -18,6 +18,7 @@ from .live_store import answering, open_live
 if TYPE_CHECKING:
     from ..guard import Guard
     from ..lifting import Network
+    from ..policy.model import Policy
     from ..store import RateStore
     from ..store.bans import Bans, Record
 
@@ -152,18 +153,17 @@ def _place(store: RateStore) -> str:
     return str(getattr(store, "path", "")) or str(getattr(getattr(store, "link", None), "name", ""))
 
 
-def running(policy: str) -> Guard | None:
+def running(policy: Policy) -> Guard | None:
     """A guard on the store of the running site; None where no workers run or their table cannot be opened.
 
     Raises DataError when it lies on a server that does not answer.
     """
     from ..errors import CrawlGuardError
-    from ..loader import load_policy
 
     try:
         return open_live(policy)
     except CrawlGuardError:
-        if load_policy(policy).store.url:
+        if policy.store.url:
             raise
         return None
 

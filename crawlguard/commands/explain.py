@@ -66,12 +66,14 @@ def command(
 
     from ..client_ip import FORWARDING, format_ip
     from ..guard import Guard
+    from ..loader import load_policy
     from ..request import RequestView
     from ..signals.headers import fingerprint
     from .ban import of_client, running
     from .counts import counts_of
 
-    guard = Guard(policy or default_policy(), store="memory", log="off", watch=False)
+    loaded = load_policy(policy or default_policy())
+    guard = Guard(loaded, store="memory", log="off", watch=False)
     if ua is not None:
         headers = [(b"user-agent", ua.encode("utf-8", "surrogateescape")), *headers]
     if host is not None:
@@ -85,7 +87,7 @@ def command(
     bans: list[dict[str, Any]] = []
     counts: list[dict[str, Any]] = []
     try:
-        site = running(policy or default_policy()) if client.packed else None
+        site = running(loaded) if client.packed else None
         if site is not None and client.packed:
             bans, counts = of_client(site, client.packed), counts_of(site, view, client.packed)
     except DataError as error:  # what the policy says is worth as much without

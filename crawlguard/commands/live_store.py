@@ -19,7 +19,7 @@ PATIENCE = 5.0
 """Seconds that an operator's call waits for a server; a visitor's is decided without it after 20 ms."""
 
 
-def open_live(policy: str, cwd: str = "", counts_as: str = "", table: str = "") -> Guard:
+def open_live(policy: str | Policy, cwd: str = "", counts_as: str = "", table: str = "") -> Guard:
     """A guard on the store of the policy's workers. ``cwd``: the directory they were started in; ``table``: the file itself, or the server's URL.
 
     Raises DataError when there is no such table or none that another process can see, or the server does not answer.
@@ -54,15 +54,15 @@ def open_live(policy: str, cwd: str = "", counts_as: str = "", table: str = "") 
     return guard
 
 
-def _on_server(policy: str, store: Store, counts_as: str) -> Guard:
+def _on_server(policy: str | Policy, store: Store, counts_as: str) -> Guard:
     from ..guard import Guard
-    from ..store.remote import RemoteStore
+    from ..store import is_remote
 
     # Under the names of the site's own hosts; what is counted by this process alone is nobody's.
     guard = Guard(policy, store=store._replace(kind="memory"), log="off", watch=False, counts_as=counts_as)
     found = guard.store
-    if not isinstance(found, RemoteStore) or not found.joined:
-        name = found.link.name if isinstance(found, RemoteStore) else "the store"
+    if not is_remote(found) or not found.joined:
+        name = found.link.name if is_remote(found) else "the store"
         guard.store.close()
         raise DataError(f"{name}: does not answer, so that nothing is known of its bans and nothing has been changed")
     found.link.limit = PATIENCE
@@ -72,13 +72,13 @@ def _on_server(policy: str, store: Store, counts_as: str) -> Guard:
 @contextmanager
 def answering(guard: Guard) -> Iterator[None]:
     """While this runs, a server that goes away is told of as a DataError."""
+    from ..store import is_remote
     from ..store.breaker import Unreachable
-    from ..store.remote import RemoteStore
 
     try:
         yield
     except Unreachable as error:
-        name = guard.store.link.name if isinstance(guard.store, RemoteStore) else "the store"
+        name = guard.store.link.name if is_remote(guard.store) else "the store"
         cure = f" ({error.cure})" if error.cure else ""
         raise DataError(f"{name}: {error}{cure}; see crawlguard ban list for what has been done, and try again") from None
 

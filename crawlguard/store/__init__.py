@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic_ns
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import DataError
 from ..paths import private_dir
@@ -15,6 +15,11 @@ from ..signals.conduct import Conduct
 from ..signals.swarm import Swarm
 from .memory import MemoryStore
 from .shared import SharedStore
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from .remote import RemoteStore
 
 
 class RateStore(Protocol):
@@ -85,7 +90,7 @@ def open_store(spec: Store, identity: str, clock: Callable[[], int] = monotonic_
         return MemoryStore(), f"rates are counted by each process alone: {error}"
 
 
-def is_remote(store: RateStore) -> bool:
+def is_remote(store: RateStore) -> TypeGuard[RemoteStore]:
     """Whether a store is on another machine, and whole requests are to be put to it (``RemoteStore.decide``)."""
     return store.name == "valkey"
 
