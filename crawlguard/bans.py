@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from .client_ip import format_ip
 from .decision import Action, Decision
 from .errors import DataError
-from .events import Once, Privacy, own
+from .events import Once, Privacy
+from .log import own
 from .policy.ruleset import Client, UaFacts
 from .policy.terms import Hold
 from .request import RequestView

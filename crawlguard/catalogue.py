@@ -74,7 +74,8 @@ def networks() -> dict[str, Network]:
     newer = _updated("networks", _networks)
     # A list's snapshot in an older or newer catalogue: the newer one of the two.
     newer = {name: n for name, n in newer.items() if name not in bundled or n.date >= bundled[name].date}
-    return {name: fresh(network) for name, network in (bundled | newer).items()}
+    found = bundled | newer
+    return {name: fresh(network) for name, network in found.items()} if _lists() else found
 
 
 def fresh(network: Network) -> Network:
@@ -257,20 +258,20 @@ def _plain_pattern(pattern: Pattern) -> str | dict[str, Any]:
     return pattern.token if len(changed) == 1 else changed
 
 
-_BARE = tuple(Pattern._field_defaults.values())
-
-
 def _agent(row: dict[str, Any]) -> Agent:
     """The agent of a row. Raises KeyError or TypeError when the row is malformed."""
-    known = {"name": row["name"], "operator": row["operator"], "category": row["category"], **Agent._field_defaults, **row}
-    known["user_agent"] = tuple([Pattern._make((p, *_BARE)) if isinstance(p, str) else _pattern(p) for p in row["user_agent"]])
+    known = {**row, "user_agent": tuple([Pattern(p) if isinstance(p, str) else _pattern(p) for p in row["user_agent"]])}
     for key in ("robots", "ranges", "fcrdns"):
-        known[key] = tuple(known[key])
-    return Agent._make(known.values())
+        if key in row:
+            known[key] = tuple(row[key])
+    return Agent(**known)
 
 
 def _pattern(raw: dict[str, Any]) -> Pattern:
-    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    known = {**raw}
+    for key in ("after", "with_", "without"):
+        if key in raw:
+            known[key] = tuple(raw[key])
     return Pattern(**known)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .paths import unsafe
+from .log import own
+from .paths import look, unsafe
 
 RANGES = "ranges.json"
 """``{"lists": {KEY: {"checked": ISO date, "parts": [{"url", "etag", "modified", "created", "cidrs"}]}}}``; KEY: a network's URLs, joined."""
@@ -57,15 +58,7 @@ def files() -> tuple[str, ...]:
 
 def stamp() -> tuple[object, ...]:
     """What the files look like from outside: changes when one of them does."""
-    return tuple(map(_look, files()))
-
-
-def _look(path: str) -> tuple[str, int, int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return path, 0, 0, 0
-    return path, found.st_mtime_ns, found.st_size, found.st_ino
+    return tuple(map(look, files()))
 
 
 def load(name: str) -> list[dict[str, Any]]:
@@ -126,9 +119,7 @@ def forget(name: str, why: str) -> None:
 
 @cache
 def _complain(text: str) -> None:
-    import logging  # rarely needed
-
-    logging.getLogger("crawlguard").warning("%s", text)
+    own.warning("%s", text)
 
 
 # ---- writing

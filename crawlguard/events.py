@@ -12,7 +12,6 @@ One JSON object per line, ASCII only, so that no header or path can start a line
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from .client_ip import format_ip
 from .decision import Decision
+from .log import decisions, own
 from .paths import private_dir
 from .policy.model import Log
 from .policy.ruleset import Client, UaFacts
@@ -30,9 +30,8 @@ from .request import RequestView
 from .signals.headers import fingerprint
 from .signals.rate import SUBNET_V4, SUBNET_V6
 
-decisions = logging.getLogger("crawlguard.decisions")
-own = logging.getLogger("crawlguard")
-
+INFO = 20
+"""``logging.INFO``"""
 MAX_PATH = 1024
 REOPEN_EVERY = 1.0
 """Seconds between looks at whether the log file has been rotated away."""
@@ -134,7 +133,7 @@ class EventLog:
         self._write: Callable[[str], None] | None = None
         if spec.to == "logging":
             self._write = decisions.info
-            if not decisions.isEnabledFor(logging.INFO):
+            if not decisions.isEnabledFor(INFO):
                 own.warning("log: logging is set, but the logger crawlguard.decisions lets nothing through; set its level to INFO")
         elif spec.to != "off":
             self._write = _File(Path(spec.to)).write

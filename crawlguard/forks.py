@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
+from .log import own
+
 _works: list[Callable[[], None]] = []
 _pid = os.getpid()
 
@@ -34,11 +36,7 @@ def threads_run() -> bool:
     """Whether threads that are begun here run. A uWSGI without --enable-threads runs none: that is logged, once."""
     if getattr(sys.modules.get("uwsgi"), "has_threads", True):
         return True
-    import logging
-
-    logging.getLogger("crawlguard").warning(
-        "uWSGI runs no threads, so a changed policy is not noticed, nor what other hosts count: start it with --enable-threads"
-    )
+    own.warning("uWSGI runs no threads, so a changed policy is not noticed, nor what other hosts count: start it with --enable-threads")
     return False
 
 

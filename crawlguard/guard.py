@@ -16,16 +16,17 @@ from typing import Any, Unpack
 from .bans import Standing, open_bans
 from .decision import ALLOW, Decision
 from .errors import CrawlGuardError, PolicyError
-from .events import Counters, EventLog, Once, Privacy, own
+from .events import Counters, EventLog, Once, Privacy
 from .live import Live
 from .loader import load_policy
+from .log import own
 from .marks import EXEMPT, STRICT
+from .paths import stamp
 from .policy.model import Policy
 from .policy.ruleset import UNKNOWN_CLIENT, Client, Ruleset, RuleVerdict, UaFacts
 from .request import RequestView
 from .settings import Settings, with_settings
 from .store import RateStore, is_remote, open_store
-from .watch import Watcher, stamp
 from .whose import client_of
 
 
@@ -65,6 +66,8 @@ class Guard:
         for warning in loaded.warnings:
             own.warning("%s", warning)
         if watch and not isinstance(policy, Policy):  # a bundled one has lists that are updated, too
+            from .watch import Watcher  # no command needs it
+
             Watcher.start(self)
 
     @property

@@ -6,7 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import cache
+from glob import glob
 from pathlib import Path
+
+from .log import own
 
 MAX_BYTES = 32 << 20
 """The largest policy or address list that is read."""
@@ -62,9 +65,21 @@ def unsafe(path: Path) -> str | None:
     return None
 
 
+def stamp(sources: tuple[str, ...]) -> tuple[object, ...]:
+    """What the files that globs name look like from outside; a missing one counts as a change too."""
+    return tuple(look(path) for source in sources for path in sorted(glob(source, recursive=True)) or [source])
+
+
+def look(path: str) -> tuple[str, int, int, int]:
+    """What a file looks like from outside: changes when it does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path, 0, 0, 0
+    return path, found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @cache
 def _complain(text: str) -> None:
     """Say it once in this process."""
-    import logging  # rarely needed
-
-    logging.getLogger("crawlguard").warning("%s", text)
+    own.warning("%s", text)

@@ -6,12 +6,11 @@ import os
 import signal
 import threading
 import weakref
-from glob import glob
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from .events import own
 from .forks import in_child, threads_run
+from .log import own
 
 WATCH_EVERY = 1.0
 """Seconds between looks at the policies' files."""
@@ -23,19 +22,6 @@ class Watched(Protocol):
     def poll(self) -> bool | None: ...
     def reload(self) -> bool: ...
     def forget_locks(self) -> None: ...
-
-
-def stamp(sources: tuple[str, ...]) -> tuple[object, ...]:
-    """What the files look like from outside; a missing one counts as a change too."""
-
-    def one(path: str) -> tuple[str, int, int, int] | None:
-        try:
-            found = os.stat(path)
-        except OSError:
-            return None
-        return path, found.st_mtime_ns, found.st_size, found.st_ino
-
-    return tuple(one(path) for source in sources for path in sorted(glob(source, recursive=True)) or [source])
 
 
 class Watcher:

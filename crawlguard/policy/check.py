@@ -32,18 +32,15 @@ def window_key(window: WindowIs) -> str:
 
 def agents_of(when: c.AgentIs, policy: Policy) -> list[int]:
     """The numbers of the agents that a condition names."""
-    names = {n.lower() for n in when.name}
-    operators = {o.lower() for o in when.operator}
-    found = list(enumerate(policy.agents))
-    if names:
-        found = [one for one in found if one[1].name.lower() in names]
-    if when.category:
-        found = [one for one in found if one[1].category in when.category]
-    if operators:
-        found = [one for one in found if one[1].operator.lower() in operators]
-    if when.ai is not None:
-        found = [one for one in found if (one[1].category in AI_CATEGORIES) is when.ai]
-    return [number for number, _ in found]
+    names, operators, categories, ai = {n.lower() for n in when.name}, {o.lower() for o in when.operator}, set(when.category), when.ai
+    return [
+        number
+        for number, agent in enumerate(policy.agents)
+        if (not categories or agent.category in categories)
+        and (ai is None or (agent.category in AI_CATEGORIES) is ai)
+        and (not names or agent.name.lower() in names)
+        and (not operators or agent.operator.lower() in operators)
+    ]
 
 
 def networks_of(when: c.NetworkIs, policy: Policy) -> list[str]:

@@ -22,8 +22,8 @@ SIGNALS = {
 USAGES = {"search": ("y", "n"), "train-ai": ("y", "n")}
 """Labels of Content-Usage (draft-ietf-aipref-vocab-08) and their values."""
 
-_TOKEN = re.compile(r"\*|[A-Za-z0-9]([A-Za-z0-9_.!/ -]{0,58}[A-Za-z0-9!])?")
-_URL = re.compile(r"https?://[A-Za-z0-9\[][!-~]{0,500}")
+_PRODUCT = r"\*|[A-Za-z0-9]([A-Za-z0-9_.!/ -]{0,58}[A-Za-z0-9!])?"
+_URL = r"https?://[A-Za-z0-9\[][!-~]{0,500}"
 
 
 @dataclass(eq=False, repr=False)
@@ -32,7 +32,7 @@ class Url:
 
     def read(self, node: Node, report: Report) -> Any:
         text = Text("a URL", 512).read(node, report)
-        if isinstance(text, str) and not _URL.fullmatch(text):
+        if isinstance(text, str) and not re.fullmatch(_URL, text):
             advice = "write it whole and percent-encoded, for example https://example.org/license.xml"
             report(problem("CG040", node.place, f"{text[:80]!r} is not an absolute http(s) URL", advice))
             return INVALID
@@ -79,7 +79,7 @@ class _Delays:
             return seconds if seconds is INVALID else (("*", seconds),)
         found: list[tuple[str, int]] = []
         for key, value in node.pairs:
-            if not _TOKEN.fullmatch(key.text):
+            if not re.fullmatch(_PRODUCT, key.text):
                 advice = "write the agent's product token, such as bingbot, or '*'"
                 report(problem("CG022", key.place, f"{key.text[:60]!r} is not a robots.txt token", advice))
                 return INVALID
@@ -91,9 +91,7 @@ class _Delays:
 
     def schema(self) -> Json:
         seconds = Integer(1, 86_400).schema()
-        return {
-            "anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^({_TOKEN.pattern})$"}}]
-        }
+        return {"anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^({_PRODUCT})$"}}]}
 
 
 @dataclass(eq=False, repr=False)

@@ -19,9 +19,9 @@ Kind = Literal["single", "cluster", "sentinel"]
 Address = tuple[str, int]
 """Host and port; for a unix socket its path, and 0."""
 
-_SCHEME = re.compile(r"(?:(?P<name>valkey|redis)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?|(?P<unix>unix))://", re.ASCII)
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SCHEME = r"(?:(?P<name>valkey|redis)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?|(?P<unix>unix))://"
+_HOST = r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?"
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _OPTIONS = ("db", "ca", "password_env", "password_file", "sentinel_password_env")
 _PORTS = {"single": 6379, "cluster": 6379, "sentinel": 26379}
 SHAPE = "write valkey://host:6379/0, valkeys://host:6379/0 (TLS), unix:///path/of/the.sock, valkey+cluster://host,host or valkey+sentinel://host,host/service"
@@ -55,7 +55,7 @@ class LinkSpec:
 
 def parse_url(text: str) -> LinkSpec | str:
     """The servers that a text names, or what is wrong with it and what to write instead. Says nothing of what may be a password."""
-    scheme = _SCHEME.match(text)
+    scheme = re.match(_SCHEME, text)
     if not scheme:
         return f"the scheme is none that is known; {SHAPE}"
     if re.search(r"[\s\x00-\x1f#]", text):
@@ -109,7 +109,7 @@ def _wrong_options(options: list[tuple[str, str]]) -> str:
             return f"an option after the '?' is none of {', '.join(_OPTIONS)}; remove it"
         if names.count(name) > 1 or not value:
             return f"the option {name} is empty or stands there twice; give it once, with a value"
-        if name.endswith("_env") and not _NAME.fullmatch(value):
+        if name.endswith("_env") and not re.fullmatch(_NAME, value):
             return f"{name} is not the name of an environment variable; write {name}=VALKEY_PASSWORD"
     if {"password_env", "password_file"} <= set(names):
         return "there are password_env and password_file; keep one of them"
@@ -127,7 +127,7 @@ def _hosts(place: str, kind: Kind) -> tuple[tuple[Address, ...], str, str] | str
     hosts, _, path = place.partition("/")
     nodes: list[Address] = []
     for one in hosts.split(","):
-        match = _HOST.fullmatch(one)
+        match = re.fullmatch(_HOST, one)
         if not match:
             return f"a host is missing, or no name, address or [IPv6 address] with a port of digits; {SHAPE}"
         port = int(match["port"] or _PORTS[kind])

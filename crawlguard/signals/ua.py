@@ -111,17 +111,21 @@ Entry = tuple[str, tuple[tuple[int, Pattern | None], ...]]
 """A lower-cased token, and what it stands for: an agent's number with its pattern, or a literal's bit with None."""
 
 
-def _word(token: str, patterns: Iterable[Pattern | None]) -> bytes | None:
-    """The best of a token's words that are whole words in every string that one of the patterns matches; None: it has none."""
+def _word(token: str, loose: Sequence[Pattern | None]) -> bytes | None:
+    """The best of a token's words that are whole words in every string that one of its patterns matches; None: it has none.
+
+    ``loose``: those of its patterns that need no end of a word at both sides.
+    """
     raw = token.encode("latin-1")
-    loose = [p for p in patterns if p is None or p.open or p.after]  # hardly any
     # A digit parts no words, so at the loose end of a token it belongs to the word beside it.
-    start, end = 0, len(raw)
-    if any(p is None or p.open in ("left", "both") for p in loose):
-        start = next((i for i, byte in enumerate(raw) if byte not in _LETTERS and byte not in _DIGITS), len(raw))
-    if any(p is None or p.open in ("right", "both") or any(a[:1].isalnum() for a in p.after) for p in loose):
-        end = next((i for i in range(len(raw) - 1, -1, -1) if raw[i] not in _LETTERS and raw[i] not in _DIGITS), -1) + 1
-    whole = raw[start:end].translate(_BREAK, _DIGITS).split()
+    if loose:
+        start, end = 0, len(raw)
+        if any(p is None or p.open in ("left", "both") for p in loose):
+            start = next((i for i, byte in enumerate(raw) if byte not in _LETTERS and byte not in _DIGITS), len(raw))
+        if any(p is None or p.open in ("right", "both") or any(a[:1].isalnum() for a in p.after) for p in loose):
+            end = next((i for i in range(len(raw) - 1, -1, -1) if raw[i] not in _LETTERS and raw[i] not in _DIGITS), -1) + 1
+        raw = raw[start:end]
+    whole = raw.translate(_BREAK, _DIGITS).split()
     if len(whole) < 2:
         return whole[0] if whole else None
     return min(whole, key=lambda word: (word in COMMON, -len(word), word))
@@ -135,7 +139,7 @@ def _by_words(tokens: dict[str, list[tuple[int, Pattern | None]]]) -> Entries:
     by_word: dict[bytes, list[Entry]] = {}
     anywhere: list[Entry] = []
     for token, entries in tokens.items():
-        word = _word(token, [pattern for _, pattern in entries])
+        word = _word(token, [p for _, p in entries if p is None or p.open or p.after])  # hardly any
         (by_word.setdefault(word, []) if word else anywhere).append((token, tuple(entries)))
     return {word: tuple(found) for word, found in by_word.items()}, anywhere
 
@@ -151,8 +155,10 @@ def _of_agents(agents: tuple[Agent, ...]) -> Entries:
         tokens: dict[str, list[tuple[int, Pattern | None]]] = {}
         for number, agent in enumerate(agents):
             for pattern in agent.user_agent:
-                seen = pattern if pattern.token.isascii() else pattern._replace(token=pattern.token.encode().decode("latin-1"))
-                tokens.setdefault(folded(pattern.token), []).append((number, seen))
+                token = pattern.token
+                plain = token.isascii()
+                seen = pattern if plain else pattern._replace(token=token.encode().decode("latin-1"))
+                tokens.setdefault(token.lower() if plain else folded(token), []).append((number, seen))
         last = _last = agents, _by_words(tokens)
     return last[1]
 

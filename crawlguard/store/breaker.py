@@ -6,11 +6,12 @@ starting ──probe──▶ closed ──a hard failure, or LATE timeouts in a
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+
+from ..log import own
 
 CLOSED, OPEN, TRIAL = "closed", "open", "trial"
 
@@ -24,8 +25,6 @@ RARELY = 10
 """How many times as long it waits where only an operator can help (a wrong password): asking often looks like an attack."""
 STEADY = 10.0
 """Seconds that it has to stay closed to begin with short pauses again."""
-
-log = logging.getLogger("crawlguard")
 
 
 class Unreachable(Exception):  # noqa: N818 - it is a state of the world that callers handle, not a mistake
@@ -138,7 +137,7 @@ class Breaker:
         """
         if said:
             with suppress(Exception):
-                log.warning("%s: %s", self._name, said)
+                own.warning("%s: %s", self._name, said)
 
     def _open(self, error: Unreachable) -> str:
         now = self._clock()

@@ -8,7 +8,6 @@ else stands in the hashes is not believed, and is the first to go where they are
 from __future__ import annotations
 
 import json
-import logging
 import re
 import weakref
 from collections import deque
@@ -18,6 +17,7 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..log import own
 from .bans import LOCK_WAIT, REASON, RULE, WHO, Record, cut
 from .breaker import Unreachable
 
@@ -37,8 +37,6 @@ SPARE = 0.5
 
 _LOOK = "return {redis.call('GET', KEYS[1]), redis.call('TIME')}"
 _VALUE = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,10}) (.*)", re.DOTALL)
-
-log = logging.getLogger("crawlguard")
 
 
 class Note(NamedTuple):
@@ -184,11 +182,11 @@ class RemoteBans:
         except Unreachable as error:
             if error.blame and str(error) != self._told:  # an outage is the link's to tell of
                 self._told = str(error)
-                log.warning(
+                own.warning(
                     "%s: the bans of all hosts cannot be read or written: %s; those known so far stay", self._store.link.name, error
                 )
         except Exception:  # the thread must outlive whatever one look runs into
-            log.exception("looking for bans failed")
+            own.exception("looking for bans failed")
 
 
 def _field(one: Record) -> bytes:

@@ -19,7 +19,6 @@ in those milliseconds is lost: now and then a limit is admitted twice.
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import weakref
@@ -29,6 +28,7 @@ from time import monotonic
 
 from ..errors import DataError
 from ..forks import in_child
+from ..log import own
 from ..signals.conduct import Conduct
 from ..signals.rate import Keyer, refilled
 from ..signals.swarm import Swarm
@@ -244,7 +244,7 @@ class SharedStore:
             try:
                 self._profiles = SharedConduct(self.path.with_name(f"{self.path.name}.conduct"), self._size, self.seed)
             except (OSError, DataError) as error:
-                logging.getLogger("crawlguard").warning("conduct is counted by each process alone: %s", error)
+                own.warning("conduct is counted by each process alone: %s", error)
                 self._profiles = MemoryConduct()
             self.conduct = self._profiles.conduct  # from now on without a call in between
         return self._profiles
@@ -260,7 +260,7 @@ class SharedStore:
             try:
                 self._swarms = SharedSwarm(self.path.with_name(f"{self.path.name}.swarm"), self._size, self.seed)
             except (OSError, DataError) as error:
-                logging.getLogger("crawlguard").warning("swarms are counted by each process alone: %s", error)
+                own.warning("swarms are counted by each process alone: %s", error)
                 self._swarms = MemorySwarm()
             self.swarm = self._swarms.swarm
         return self._swarms

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from ..forks import threads_run
+from ..log import own
 
 AGAIN = 5.0
 """Seconds after which a thread that has failed begins again."""
-
-log = logging.getLogger("crawlguard")
 
 
 class Threads:
@@ -58,7 +56,7 @@ class Threads:
                 work()
             except Exception:
                 with suppress(Exception):  # a logging handler's
-                    log.exception("%s: a thread of the store has failed, and begins again", self._whose)
+                    own.exception("%s: a thread of the store has failed, and begins again", self._whose)
                 self._closed.wait(AGAIN)
             else:
                 break
