@@ -12,13 +12,14 @@ from socket import AF_INET, AF_INET6, inet_ntop
 
 import polars as pl
 
-from crawlguard.client_ip import PRIVATE, parse_ip
+from crawlguard.client_ip import PRIVATE
 from crawlguard.ipdb import AddressTable, build_table, parse_cidr
 from crawlguard.policy.model import Network, Policy
 from crawlguard.policy.ruleset import AddressSet
 from crawlguard.policy.terms import FIRST_BIT
 from crawlguard.signals.ua import MAX_UA, Agent, UserAgentIndex
 
+from .addresses import Ranges, parsed
 from .threads import mapped
 
 PEOPLES = frozenset(("user-fetch", "agent-browser", "coding-agent"))
@@ -36,10 +37,6 @@ _SHIFTS = {kind: _FIRST + n for n, kind in enumerate(("published", "near", "clou
 KINDS = tuple(_SHIFTS)
 """What an address may be: in a crawler's published network (see CRAWLING), in the /24 or /48 of one, in a cloud or with a hosting
 company, an exit that many people share (or a CDN's: then the log holds its edges instead of visitors), not a public address at all."""
-
-
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_FOUR = rf"^{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}$"
 
 KEPT = 65_536
 """User-Agents whose agent is remembered from one chunk of a log to the next: at most 32 MB."""
@@ -73,10 +70,8 @@ class Registry:
         return build_table(self._sets, *self._databases)
 
     @cached_property
-    def _ranges(self) -> tuple[pl.Series, pl.Series]:
-        """Where the table's ranges of IPv4 start, and the number that holds before the first of them and from each on."""
-        ranges = self._table.ranges
-        return pl.Series(list(ranges.v4), dtype=pl.UInt32), pl.Series([0, *ranges.v4_ids], dtype=pl.UInt32)
+    def _ranges(self) -> Ranges:
+        return Ranges(self._table)
 
     def __getstate__(self) -> dict[str, object]:
         """With the table: who gets a copy makes none of its own."""
@@ -111,10 +106,8 @@ class Registry:
         return pl.concat(mapped(self._addresses, [clients[:half], clients[half:]] if half else [clients]), rechunk=True)
 
     def _addresses(self, clients: pl.Series) -> pl.DataFrame:
-        # IPv4 as whole columns, all else one by one.
-        four = _four(clients)
-        others = four.is_null().arg_true()
-        numbers = self._numbers(clients, four, others)
+        ips = parsed(clients)
+        numbers, others = self._ranges.numbers(ips), ips.others
         nets = pl.select(pl.lit(clients).str.strip_chars_end("0123456789") + "0/24").to_series()
         nets = nets.scatter(others, pl.select(subnets(pl.lit(clients.gather(others)))).to_series())
         different = numbers.unique().to_list()
@@ -137,13 +130,6 @@ class Registry:
             .with_columns(nets.alias("subnet"))
             .drop("number")
         )
-
-    def _numbers(self, clients: pl.Series, four: pl.Series, others: pl.Series) -> pl.Series:
-        """The number in the table of each client's address, null for what is none."""
-        number, (starts, holding) = self._table.number, self._ranges
-        found = holding.gather(starts.search_sorted(four.fill_null(0), side="right"))
-        packed = [parse_ip(text) for text in clients.gather(others)]
-        return found.scatter(others, pl.Series([number(p) if p else None for p in packed], dtype=pl.UInt32))
 
     def _told(self, masks: Iterable[int]) -> dict[str, list[object]]:
         """What each mask of the table says."""
@@ -192,13 +178,6 @@ def identity(last: pl.Expr, dates: dict[str, str]) -> pl.Expr:
         .when(false & ~outside).then(pl.lit("spoofed"))
         .otherwise(pl.lit("unverified"))
     )  # fmt: skip
-
-
-def _four(ips: pl.Series) -> pl.Series:
-    """IPv4 addresses as numbers (UInt32), null for what ``parse_ip`` does not take for one in dotted decimal."""
-    octets = ips.str.splitn(".", 4).struct.unnest().cast(pl.UInt32, strict=False)
-    value = pl.sum_horizontal(pl.col(f"field_{n}") * 256 ** (3 - n) for n in range(4))
-    return octets.select(pl.when(pl.lit(ips.str.contains(_FOUR))).then(value)).to_series()
 
 
 def subnets(ip: pl.Expr) -> pl.Expr:

@@ -151,8 +151,11 @@ class Backtest:
         return self._actions[final], self._names[final]
 
     def persons_of(self, decided: Decided) -> pl.Series | None:
-        """For each address of a shard whether it is a person's; None without a clients table."""
-        return None if self._people is None else decided.shard.ips.values.is_in(self._people.implode())
+        """The numbers of a shard's addresses that are people's; None without a clients table."""
+        if self._people is None:
+            return None
+        ips = decided.shard.ips.unique()
+        return ips.filter(decided.shard.addresses(ips).is_in(self._people.implode()))
 
     def result(self) -> Outcome:
         """What has come out so far."""

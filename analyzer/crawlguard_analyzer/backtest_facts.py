@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import polars as pl
 
-from crawlguard.client_ip import parse_ip
 from crawlguard.events import Counters, EventLog, Once, Privacy
 from crawlguard.live import Live
 from crawlguard.policy.model import Log, Policy
+from crawlguard.policy.ruleset import UNKNOWN_CLIENT
 from crawlguard.request import RequestView
 from crawlguard.signals.headers import fingerprint
 from crawlguard.signals.rate import mix
 from crawlguard.signals.ua import MAX_UA
 from crawlguard.store import MemoryStore
 
+from .addresses import Ranges, parsed
 from .backtest_sight import AGENT, HOST, REFERRER, path_of, view_of
 
 ADDRESSES, AGENTS = 1 << 19, 1 << 16
@@ -26,14 +27,21 @@ SHOWN = 120
 GOLDEN = 0x9E3779B97F4A7C15
 """The factor of ``crawlguard.signals.rate.mix``."""
 NO_AGENT = "(no User-Agent)"
+WIDE = 1 << 16
+"""Combinations of masks up to which a table of them is made."""
+NOWHERE = (1 << 32) - 1
+"""Stands for the number in the address table of what is no address."""
 
 
-class Fact(NamedTuple):
-    """What one User-Agent or address says: its mask, its keys for rates (0 where not known), and the name that stands for it in tables."""
+class Learnt(NamedTuple):
+    """What some User-Agents or addresses say. ``masks``: different ones, and ``mask`` (UInt32) which of them is each one's; ``names``, by which
+    they go in tables; ``keys`` (UInt64) for rates, by what they are keys of, 0 where that is not known.
+    """
 
-    mask: int
-    keys: tuple[int, ...]
-    name: str = ""
+    masks: list[int]
+    mask: pl.Series
+    names: pl.Series
+    keys: dict[str, pl.Series]
 
 
 class Numbered(NamedTuple):
@@ -51,42 +59,41 @@ class Numbered(NamedTuple):
 
 
 class Known:
-    """The facts of the texts met so far, as columns: a text has a number, and each fact is found by it. ``parts``: what keys there are."""
+    """The facts of the texts met so far, as columns: a text has a number, and each fact is found by it."""
 
-    def __init__(self, make: Callable[[str], Fact], parts: Sequence[str], most: int) -> None:
-        self._make, self._most = make, most
-        self._parts = parts
+    def __init__(self, learn: Callable[[pl.Series], Learnt], most: int) -> None:
+        self._learn, self._most = learn, most
         self._clear()
 
     def _clear(self) -> None:
-        self._numbers: dict[str, int] = {}
+        # Categories of our own, which number the texts: those of the whole process would grow with every log.
+        self._kind = pl.Categorical(pl.Categories.random())
+        self._held = pl.Series([], dtype=self._kind)  # polars forgets the numbers with the last series that has them
         self._mask_numbers: dict[int, int] = {}
         self.masks: list[int] = []
-        self.names: list[str] = []
         self.mask = pl.Series([], dtype=pl.UInt64)
-        self.keys = {part: pl.Series([], dtype=pl.UInt64) for part in self._parts}
+        none = self._learn(pl.Series([], dtype=pl.String))
+        self.names, self.keys = none.names, none.keys
 
-    def numbers(self, texts: list[str]) -> pl.Series:
-        """The numbers of texts, good until the next call. ``mask`` has the number of each one's mask in ``masks``: masks may be too wide for
-        a column."""
-        if len(self._numbers) + len(texts) > self._most:
+    def numbers(self, column: pl.Series) -> pl.Series:
+        """The numbers (UInt32) of a column's texts, good until the next call. ``mask`` has the number of each one's mask in ``masks``: masks may
+        be too wide for a column."""
+        here = Numbered.of(column)
+        if self.names.len() + here.values.len() > self._most:
             self._clear()
-        found = list(map(self._numbers.get, texts))
-        if None in found:
-            self._learn([text for text, number in zip(texts, found, strict=True) if number is None])
-            found = list(map(self._numbers.get, texts))
-        return pl.Series(found, dtype=pl.UInt32)
+        numbers = here.values.cast(self._kind).to_physical()
+        fresh = here.values.filter(numbers >= self.names.len())  # in the order of their numbers, which are the next ones
+        if fresh.len():
+            self._take(self._learn(fresh))
+        return numbers.gather(here.numbers)
 
-    def _learn(self, texts: list[str]) -> None:
-        texts = list(dict.fromkeys(texts))
-        facts = [self._make(text) for text in texts]
-        self._numbers.update(zip(texts, range(len(self.names), len(self.names) + len(texts)), strict=True))
-        self.names += [fact.name for fact in facts]
-        masks = [self._mask_numbers.setdefault(fact.mask, len(self._mask_numbers)) for fact in facts]
+    def _take(self, found: Learnt) -> None:
+        numbers = [self._mask_numbers.setdefault(mask, len(self._mask_numbers)) for mask in found.masks]
         self.masks = list(self._mask_numbers)
-        self.mask.extend(pl.Series(masks, dtype=pl.UInt64))
-        for part, keys in zip(self._parts, zip(*(fact.keys for fact in facts), strict=True), strict=True):
-            self.keys[part].extend(pl.Series(keys, dtype=pl.UInt64))
+        self.mask.extend(pl.Series(numbers, dtype=pl.UInt64).gather(found.mask))
+        self.names.extend(found.names)
+        for part, keys in found.keys.items():
+            self.keys[part].extend(keys)
 
 
 class Facts:
@@ -95,22 +102,48 @@ class Facts:
     def __init__(self, policy: Policy) -> None:
         self._live = Live(policy, MemoryStore(), EventLog(Log(), Privacy(), Counters(), Once()))
         self.ruleset = self._live.ruleset
-        self.agents = Known(self._agent, ("agent", "fingerprint"), AGENTS)
-        self.addresses = Known(self._address, ("known", "ip", "subnet", "asn"), ADDRESSES)
+        self._ranges = Ranges(self._live.table)
+        self.agents = Known(self._agents, AGENTS)
+        self.addresses = Known(self._addresses, ADDRESSES)
 
     def of(self, rows: pl.DataFrame) -> Shard:
         """What the rows say; good until the next call."""
         return Shard(rows, self)
 
-    def _agent(self, ua: str) -> Fact:
-        found = self._live.ruleset.user_agent(ua.encode("utf-8", "replace") or None)
-        keys = found.key, int(fingerprint(view_of(ua=ua)), 16)
-        return Fact(found.mask, keys, found.agent.name if found.agent else ua[:SHOWN] or NO_AGENT)
+    def _agents(self, uas: pl.Series) -> Learnt:
+        facts = [self._live.ruleset.user_agent(ua.encode("utf-8", "replace") or None) for ua in uas]
+        names = [fact.agent.name if fact.agent else ua[:SHOWN] or NO_AGENT for fact, ua in zip(facts, uas, strict=True)]
+        keys = {
+            "agent": pl.Series([fact.key for fact in facts], dtype=pl.UInt64),
+            "fingerprint": pl.Series([int(fingerprint(view_of(ua=ua)), 16) for ua in uas], dtype=pl.UInt64),
+        }
+        masks = [fact.mask for fact in facts]
+        return Learnt(masks, pl.int_range(len(masks), dtype=pl.UInt32, eager=True), pl.Series(names, dtype=pl.String), keys)
 
-    def _address(self, ip: str) -> Fact:
-        packed = parse_ip(ip)
-        client = self._live.facts(packed)
-        return Fact(client.mask, (int(packed is not None), client.ip_key, client.subnet_key, mix((1, client.asn)) if client.asn else 0))
+    def _addresses(self, ips: pl.Series) -> Learnt:
+        found = parsed(ips)
+        numbers = self._ranges.numbers(found).fill_null(NOWHERE)
+        different = numbers.unique()
+        facts = [self._live.table.fact(n) if n != NOWHERE else (UNKNOWN_CLIENT.mask, 0, "") for n in different]
+        which = different.search_sorted(numbers)
+        pairs = [self._keys(packed) for packed in found.packed]
+        four = found.four.cast(pl.UInt64).fill_null(0)
+        keys = {
+            "known": (numbers != NOWHERE).cast(pl.UInt64),
+            "ip": (four + 1).scatter(found.others, [ip for ip, _ in pairs]),
+            "subnet": ((four // 256) + 1).scatter(found.others, [subnet for _, subnet in pairs]),
+            "asn": pl.Series([mix((1, asn)) if asn else 0 for _, asn, _ in facts], dtype=pl.UInt64).gather(which),
+        }
+        return Learnt([mask for mask, _, _ in facts], which, ips, keys)
+
+    def _keys(self, packed: bytes | None) -> tuple[int, int]:
+        """The keys of an address and its neighbourhood: IPv4 addresses are different numbers as they are, no secret is needed."""
+        if packed is None:
+            return 0, 0
+        if len(packed) == 4:
+            value = int.from_bytes(packed, "big")
+            return value + 1, (value >> 8) + 1
+        return self._live.keyer.address(packed)
 
 
 class Shard:
@@ -118,33 +151,43 @@ class Shard:
 
     def __init__(self, rows: pl.DataFrame, facts: Facts) -> None:
         self.rows = rows
-        self.uas, self.ips = Numbered.of(rows["ua"]), Numbered.of(rows["ip"])
         self._facts = facts
-        self._uas = facts.agents.numbers([ua[:MAX_UA] for ua in self.uas.values.to_list()])
-        self._ips = facts.addresses.numbers(self.ips.values.to_list())
+        ua = rows["ua"]
+        long = bool((ua.str.len_bytes() > MAX_UA).any())
+        self.uas = facts.agents.numbers(ua.str.slice(0, MAX_UA) if long else ua)
+        self.ips = facts.addresses.numbers(rows["ip"])
         self._read: dict[str, tuple[pl.Series, list[RequestView]]] = {}
 
     def agent(self, number: int) -> str:
         """The name that stands for a User-Agent, by its number in ``uas``."""
-        return self._facts.agents.names[int(self._uas[number])]
+        return str(self._facts.agents.names[number])
+
+    def addresses(self, numbers: pl.Series) -> pl.Series:
+        """The addresses as logged, by their numbers in ``ips``."""
+        return self._facts.addresses.names.gather(numbers)
 
     def unknown(self) -> int:
         """How many rows are of unknown clients, whose address does not parse."""
-        known = self._facts.addresses.keys["known"].gather(self._ips)
-        return int((known == 0).any() and (known.gather(self.ips.numbers) == 0).sum())
+        known = self._facts.addresses.keys["known"]
+        return int((known == 0).any() and (known.gather(self.ips) == 0).sum())
 
     def masks(self) -> tuple[pl.Series, list[int]]:
         """For each row a number, and for each number the mask of static facts."""
         uas, ips = self._facts.agents, self._facts.addresses
         width = len(ips.masks)
-        both = uas.mask.gather(self._uas).gather(self.uas.numbers) * width + ips.mask.gather(self._ips).gather(self.ips.numbers)
+        both = uas.mask.gather(self.uas) * width + ips.mask.gather(self.ips)
         present = both.unique()
         masks = [uas.masks[n // width] | ips.masks[n % width] for n in present.to_list()]
-        return both.replace_strict(present, pl.int_range(present.len(), dtype=pl.UInt32, eager=True)), masks
+        if len(uas.masks) * width > WIDE:
+            return both.replace_strict(present, pl.int_range(present.len(), dtype=pl.UInt32, eager=True)), masks
+        table = pl.zeros(len(uas.masks) * width, dtype=pl.UInt32, eager=True)
+        return table.scatter(present, pl.int_range(present.len(), dtype=pl.UInt32, eager=True)).gather(both), masks
 
     def keys(self, per: Sequence[str], rows: pl.Series) -> pl.Series:
         """The keys (UInt64) under which a rate counts these rows; 0 where one is not known."""
-        parts = [self._key(part).gather(rows) for part in per]
+        agents, addresses = self._facts.agents.keys, self._facts.addresses.keys
+        uas, ips = self.uas.gather(rows), self.ips.gather(rows)
+        parts = [agents[part].gather(uas) if part in agents else addresses[part].gather(ips) for part in per]
         if len(parts) == 1:
             return parts[0]
         key = pl.zeros(rows.len(), dtype=pl.UInt64, eager=True)
@@ -153,12 +196,6 @@ class Shard:
             key = key * pl.Series([GOLDEN], dtype=pl.UInt64) + part  # wraps, as ``mix`` does
             known &= part != 0
         return key * known.cast(pl.UInt64)
-
-    def _key(self, part: str) -> pl.Series:
-        """The key of each row."""
-        if part in self._facts.agents.keys:
-            return self._facts.agents.keys[part].gather(self._uas).gather(self.uas.numbers)
-        return self._facts.addresses.keys[part].gather(self._ips).gather(self.ips.numbers)
 
     def read(self, what: str) -> tuple[pl.Series, list[RequestView]]:
         """What a test reads: for each row a number, and for each number a request that has this value and no other."""
@@ -173,5 +210,5 @@ class Shard:
 
     def _values(self, what: str) -> tuple[pl.Series, list[RequestView]]:
         column = "host" if what in HOST else {AGENT: "ua", REFERRER: "referrer"}.get(what, what)
-        found = self.uas if column == "ua" else Numbered.of(self.rows[column])
+        found = Numbered.of(self.rows[column])
         return found.numbers, [view_of(**{column: value}) for value in found.values.to_list()]

@@ -16,6 +16,8 @@ from crawlguard.signals.rate import refilled
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
 """Verdicts, as a column of small numbers."""
+FEW = 1 << 10
+"""Requests that are counted one by one before it is known whose: to work with columns takes a millisecond however few they are."""
 KEYS = 1 << 20
 """Keys whose state is kept from one shard to the next, as many as the guard's shared table has; those that end first are forgotten first."""
 
@@ -44,7 +46,10 @@ class Rate:
         kept = self._state.join(known, on="key", how="anti") if self._state.height else self._state
         if closer.height:
             rows = asked.with_row_index("row").join(closer.with_row_index("k"), on="key", maintain_order="left")
-            tripped, states = self._counted(rows, closer)
+            if rows.height > FEW:
+                tripped, states = self._counted(rows, closer)
+            else:
+                tripped, states = self._one_by_one(rows.sort("k", maintain_order=True))
             out.scatter(tripped, TRUE)
             kept = pl.concat([kept, states])
         self._keep(kept, end)
@@ -74,10 +79,10 @@ class Rate:
         if not rough.height:
             return pl.Series([], dtype=pl.UInt32), states
         stopped, left = self._one_by_one(rough.sort("k", maintain_order=True))
-        return pl.Series(stopped, dtype=pl.UInt32), pl.concat([states, left])
+        return stopped, pl.concat([states, left])
 
-    def _one_by_one(self, rows: pl.DataFrame) -> tuple[list[int], pl.DataFrame]:
-        """The requests of keys that trip, key by key, each as ``RateStore`` counts it."""
+    def _one_by_one(self, rows: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+        """The same for rows key by key, each request as ``RateStore`` counts it."""
         stopped: list[int] = []
         ends: list[list[int]] = []
         for part in rows.select("k", "row", "now", *self._names).partition_by("k", include_key=False, maintain_order=True):
@@ -89,7 +94,7 @@ class Rate:
                 stopped += [row for row, now in requests if self._stops(states, now)]
             ends.append(states)
         keys = rows["key"].unique(maintain_order=True)
-        return stopped, self._fresh(keys, [list(column) for column in zip(*ends, strict=True)])
+        return pl.Series(stopped, dtype=pl.UInt32), self._fresh(keys, [list(column) for column in zip(*ends, strict=True)])
 
     def _alone(self, state: int, requests: Iterable[tuple[int, int]], stopped: list[int]) -> int:
         """``_stops`` where there is one window, as nearly everywhere, for all requests of a key: a quarter of the time. The state after them."""

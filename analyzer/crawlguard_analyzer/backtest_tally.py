@@ -65,7 +65,7 @@ class Tally:
         self._samples: list[dict[str, Any]] = []
 
     def add(self, shard: Shard, rows: Rows, people: pl.Series | None) -> None:
-        """Count these rows of a shard. ``people``: whether each address of the shard (by its number) is a person's; None not known."""
+        """Count these rows of a shard. ``people``: the numbers of addresses of the shard that are people's; None not known."""
         if not rows.len():
             return
         time, size = shard.rows["time"].gather(rows), shard.rows["bytes"].gather(rows)
@@ -74,17 +74,17 @@ class Tally:
         first, last = int(time.min()), int(time.max())  # type: ignore[arg-type]
         self._first = first if self._first is None else min(first, self._first)
         self._last = last if self._last is None else max(last, self._last)
-        for number, count in shard.uas.numbers.gather(rows).value_counts().iter_rows():
+        for number, count in shard.uas.gather(rows).value_counts().iter_rows():
             self._agents[shard.agent(number)] += count
         if len(self._agents) > 2 * NAMES:
             self._agents = Counter(dict(self._agents.most_common(NAMES)))
-        ips = shard.ips.numbers.gather(rows)
+        ips = shard.ips.gather(rows)
         different = ips.unique()
-        hashes = shard.ips.values.gather(different).hash(seed=1)
+        hashes = shard.addresses(different).hash(seed=1)
         self._clients = pl.concat([self._clients, hashes]).unique().sort().head(CLIENTS)
-        if people is not None and people.gather(different).any():
-            for number, count in ips.filter(people.gather(ips)).value_counts().iter_rows():
-                self._people[shard.ips.values[number]] += count
+        if people is not None and different.is_in(people.implode()).any():
+            found = ips.filter(ips.is_in(people.implode())).value_counts()
+            self._people.update(dict(zip(shard.addresses(found.to_series()).to_list(), found["count"].to_list(), strict=True)))
         if len(self._samples) < SAMPLES:
             wanted = rows.head(SAMPLES - len(self._samples))
             some = shard.rows.select("time", "ip", "method", "target", "status", "ua")[wanted]

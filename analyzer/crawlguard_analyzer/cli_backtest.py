@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 
 import click
@@ -24,7 +25,10 @@ from .report.words import plain
 from .rows import empty
 from .source import Progress, Source
 from .sources import open_sources
+from .threads import parsers
 
+TOGETHER = 4
+"""Chunks that are decided at once: what that costs beside the work on each row is half of it all for a single one."""
 COLUMNS = ("ua", "referrer")
 """What a format may lack: a log whose first lines have it nowhere has no such field, rather than visitors that all send none."""
 
@@ -70,10 +74,12 @@ class Log:
         fitting = False
         for source, one in zip(self._sources, self._formats, strict=True):
             rows, lines = 0, list[bytes]()
-            for parsed in _parsed(source.chunks(progress=progress and partial(_from, progress, before)), one):
-                rows += parsed.rows.height
-                lines = lines or [reject.line for reject in parsed.rejects[:LOOKED_AT]]
-                yield parsed.rows, len(parsed.rejects)
+            for parts in _parsed(source.chunks(progress=progress and partial(_from, progress, before)), one):
+                rejects = [reject for part in parts for reject in part.rejects]
+                lines = lines or [reject.line for reject in rejects[:LOOKED_AT]]
+                shard = pl.concat([part.rows for part in parts])
+                rows += shard.height
+                yield shard, len(rejects)
             yield empty(), source.rejected
             before += source.total or 0
             fitting |= rows > 0
@@ -84,18 +90,19 @@ class Log:
             raise misfits[0]
 
 
-def _parsed(chunks: Iterable[bytes], log: Format) -> Iterator[Parsed]:
-    """The next chunk is parsed while one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = None
+def _parsed(chunks: Iterable[bytes], log: Format) -> Iterator[list[Parsed]]:
+    """Chunks, in the end so many TOGETHER. While they are worked on as many more are parsed; the first ones are few, to begin at once."""
+    with parsers() as pool:
+        pending: deque[Future[Parsed]] = deque()
+        several = 1
         for chunk in chunks:
-            following = pool.submit(log.parse, chunk)
+            pending.append(pool.submit(log.parse, chunk))
             log = log.after(chunk)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
+            if len(pending) >= 2 * several:
+                yield [pending.popleft().result() for _ in range(several)]
+                several = min(several + 1, TOGETHER)
+        while pending:
+            yield [pending.popleft().result() for _ in range(min(several, len(pending)))]
 
 
 def _from(progress: Progress, before: int, read: int) -> None:

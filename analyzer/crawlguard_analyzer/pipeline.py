@@ -9,9 +9,8 @@ a chunk once), two blocks, those that one of the threads is joining, and what th
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
@@ -23,7 +22,7 @@ from .parsed import Reject
 from .shards import fold
 from .spilling import Held, frames
 from .streams import KEPT
-from .threads import WORKERS
+from .threads import WORKERS, parsers
 
 FOLD: Final = 8
 """Chunks of a block: as many as a shard has, so that a cluster comes to the same."""
@@ -87,17 +86,8 @@ class _Part:
 
 def blocks(chunks: Iterable[bytes], format: Format, collectors: Sequence[Collector]) -> Generator[Block]:
     """The chunks of one log, block by block, in order. When the caller stops early or is interrupted, no thread goes on."""
-    with _workers() as pool:
+    with parsers() as pool:
         yield from _blocks(chunks, format, collectors, pool)
-
-
-@contextmanager
-def _workers() -> Iterator[Executor]:
-    pool = ThreadPoolExecutor(WORKERS, "parse")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _blocks(
@@ -154,7 +144,7 @@ def run(
     ``progress`` is told how many bytes are parsed in all; ``rejects`` gets every line that is no row, in the order of the file. Both are
     called in this thread.
     """
-    with _workers() as pool:
+    with parsers() as pool:
         found = _blocks(chunks, format, collectors, pool, progress, rejects)
         return fold(found, lambda some: merged(some, collectors), pool) or merged([], collectors)
 

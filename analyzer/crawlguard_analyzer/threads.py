@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 WORKERS: Final = 2
@@ -18,3 +19,13 @@ def mapped(work: Callable[[A], B], pieces: Sequence[A]) -> list[B]:
         return [work(piece) for piece in pieces]
     with ThreadPoolExecutor(WORKERS, "map") as pool:
         return list(pool.map(work, pieces))
+
+
+@contextmanager
+def parsers() -> Iterator[Executor]:
+    """The threads that parse. When this ends early, they begin nothing more."""
+    pool = ThreadPoolExecutor(WORKERS, "parse")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
