@@ -26,7 +26,7 @@ from .streams import Lines
 ARITY = 8
 """Counts that are joined at once: so many of each level of the tree, and no more, are in the memory of one place."""
 CHUNKS = ARITY
-"""Chunks of a shard: 128 MiB, about a second of work: a lost one costs little, and a log of a GB keeps many workers busy. A power of ARITY, so
+"""Chunks of a shard: 192 MiB, a second or two of work: a lost one costs little, and a log of a GB keeps many workers busy. A power of ARITY, so
 that the joined chunks of a shard are the joined chunks that they are in the whole file's tree."""
 
 T = TypeVar("T")

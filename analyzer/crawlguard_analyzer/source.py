@@ -19,8 +19,8 @@ from .parsed import Reject
 from .positions import HEAD, Position, Seen, head_of, rotation
 from .streams import PEEK, Compression, Damage, Lines, ahead, compression_of, decompressed
 
-CHUNK = 16 << 20
-"""Bytes of a chunk: what polars parses at its best, and few enough for several to be in memory."""
+CHUNK = 24 << 20
+"""Bytes of a chunk: with 16 MiB a seventh more time goes into calls of polars, with 32 a hundred MiB more of memory into nothing else."""
 SAMPLE = 1 << 16
 """Bytes from which a format is told."""
 HEADERS = b"#Fields:"

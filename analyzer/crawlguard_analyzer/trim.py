@@ -16,7 +16,7 @@ _MMAP_THRESHOLD: Final = -3
 _ARENA_MAX: Final = -8
 """M_ARENA_MAX and the like of glibc's malloc.h."""
 _LARGEST: Final = 32 << 20
-"""Bytes: the most that glibc takes for M_MMAP_THRESHOLD, and two chunks of a log."""
+"""Bytes: the most that glibc takes for M_MMAP_THRESHOLD, and more than a chunk of a log."""
 
 
 def _glibc(name: str, *arguments: int) -> None:

@@ -18,7 +18,7 @@ from . import logs
 from .table import Row
 
 SIZE = 128 << 20
-"""Bytes of the log: eight chunks."""
+"""Bytes of the log: six chunks."""
 ROUNDS = 5
 
 
