@@ -86,7 +86,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def run() -> None:
     """Do what the command line says. Errors of ours become a message and exit code 1, never a traceback."""
-    gc.set_threshold(50_000)  # what a command loads stays: to look through it for garbage again and again is in vain
     try:
         cli.main(prog_name="crawlguard", standalone_mode=True)
     except CrawlGuardError as error:

@@ -136,7 +136,6 @@ def _text_record(what: str, default_kind: str, extra: dict[str, Field], item: Ty
     )
 
 
-@dataclass(eq=False, repr=False)
 class _PathPattern:
     """A path as robots.txt writes it: begins with / or *."""
 
@@ -158,7 +157,6 @@ class _PathPattern:
         return {"type": "string", "pattern": "^[/*]"}
 
 
-@dataclass(eq=False, repr=False)
 class HeaderName:
     """A header's field name (RFC 9110 5.1)."""
 

@@ -26,7 +26,6 @@ _PRODUCT = r"\*|[A-Za-z0-9]([A-Za-z0-9_.!/ -]{0,58}[A-Za-z0-9!])?"
 _URL = r"https?://[A-Za-z0-9\[][!-~]{0,500}"
 
 
-@dataclass(eq=False, repr=False)
 class Url:
     """An absolute http or https URL, in characters that may stand in a header."""
 
@@ -69,7 +68,6 @@ class _Pairs:
         return {"anyOf": [{"enum": ["auto", "off"]}, {"type": "object", "properties": properties, "additionalProperties": False}]}
 
 
-@dataclass(eq=False, repr=False)
 class _Delays:
     """A mapping from robots.txt tokens (or ``*``) to seconds."""
 
@@ -94,7 +92,6 @@ class _Delays:
         return {"anyOf": [seconds, {"type": "object", "additionalProperties": seconds, "propertyNames": {"pattern": f"^({_PRODUCT})$"}}]}
 
 
-@dataclass(eq=False, repr=False)
 class _Comment:
     """Lines for people; no control characters."""
 

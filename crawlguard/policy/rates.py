@@ -6,7 +6,6 @@ A rate is one window written out, or several under ``windows``; beside them it m
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -60,7 +59,6 @@ class RateOver(NamedTuple):
 _SIZES: Final = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
 
-@dataclass(eq=False, repr=False)
 class _Size:
     """A number of bytes: whole, or with a unit (500MB, 2GiB)."""
 
@@ -84,7 +82,6 @@ class _Size:
         return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_BYTES}, text]}
 
 
-@dataclass(eq=False, repr=False)
 class _Bound:
     """``under 2%`` or ``over 0.9``."""
 
@@ -112,7 +109,6 @@ class _Bound:
         return {"type": "string", "pattern": "^(under|over) +[0-9.]+%?$"}
 
 
-@dataclass(eq=False, repr=False)
 class _Terms:
     """A duration, or several that grow."""
 

@@ -90,7 +90,6 @@ class FileName(Text):
         return text
 
 
-@dataclass(eq=False, repr=False)
 class Name:
     """An id: letters, digits, ``_ - .``; so that it can stand in a log, a header and a file name."""
 
@@ -137,7 +136,6 @@ class Integer:
         return {"anyOf": [number, {"type": "string", "pattern": f"^{prefix}[0-9]+$"}]} if prefix else number
 
 
-@dataclass(eq=False, repr=False)
 class Share:
     """A share of all: 0 to 1, or a percentage."""
 
@@ -156,7 +154,6 @@ class Share:
         return {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+%$"}]}
 
 
-@dataclass(eq=False, repr=False)
 class Flag:
     """true or false."""
 
@@ -232,7 +229,6 @@ def _canonical(net: IPv4Network | IPv6Network) -> str:
     return str(net) if mapped is None else str(IPv4Network((mapped, net.prefixlen - 96)))
 
 
-@dataclass(eq=False, repr=False)
 class Cidr:
     """An address or CIDR, returned in its canonical form; an IPv4-mapped one as IPv4, as clients' addresses are."""
 
