@@ -556,6 +556,13 @@ def test_a_url_is_read_on_from_its_last_line(store: str) -> None:
         Store.content["/a"] = grown
 
 
+def test_several_urls_come_oldest_first(store: str) -> None:
+    line = '203.0.113.1 - - [%02d/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "x"\n'
+    Store.content = {"/log": (line % 3).encode(), "/log.1": (line % 2).encode(), "/log.2": (line % 1).encode(), "/odd": b"what is this\n"}
+    found = open_sources([f"{store}/{name}" for name in ("odd", "log", "log.1", "log.2")])
+    assert [source.name.rpartition("/")[2] for source in found] == ["log.2", "log.1", "log", "odd"]
+
+
 def test_a_url_that_is_not_there(store: str) -> None:
     (source,) = open_sources([f"{store}/none"])
     with pytest.raises(DataError, match=r"/none: cannot be read .*404"):

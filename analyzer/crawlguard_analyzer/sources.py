@@ -6,7 +6,7 @@
             ...
     positions = positions_after(sources, positions)
 
-Rotated files come oldest first. With the positions of an earlier run only what is new is read; a last line that is not finished is left
+Rotated files and several URLs come oldest first; the objects that one pattern in a bucket names, in the order of the alphabet. With the positions of an earlier run only what is new is read; a last line that is not finished is left
 for the next run, unless the file is one that nobody writes to any more.
 """
 
@@ -18,12 +18,13 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
+from math import inf
 from pathlib import Path
 
 from crawlguard.errors import DataError
 
 from . import remote
-from .looks import binary
+from .looks import binary, first_time
 from .positions import Position, begins, claim, merged, relatives, rotation
 from .source import File, Remote, Source, Stream, told
 
@@ -48,7 +49,10 @@ def open_sources(inputs: Sequence[str], positions: dict[str, Position] | None = 
     _without_copies(files)
     if positions is not None:
         _resume(files, positions)
-    return [*sorted(files.values(), key=_order), *others.values()]
+    urls = [source for source in others.values() if isinstance(source, Remote)]
+    if len(urls) > 1:
+        urls.sort(key=_begins)
+    return [*sorted(files.values(), key=_order), *(s for s in others.values() if not isinstance(s, Remote)), *urls]
 
 
 def positions_after(sources: Iterable[Source], before: dict[str, Position]) -> dict[str, Position]:
@@ -121,6 +125,12 @@ def _claim(files: list[File], positions: dict[str, Position]) -> None:
 def _order(file: File) -> tuple[float, int, str]:
     time = file.first_time()
     return file.stat.st_mtime if time is None else time, -rotation(file.path.name), file.name
+
+
+def _begins(url: Remote) -> float:
+    """When it begins; where that cannot be told it comes last."""
+    time = first_time(url.sample())
+    return inf if time is None else time
 
 
 _NOT_ACCESS = re.compile(r"error|\.(pid|sock|conf|swp|tmp|html?|db|sqlite3?)$", re.IGNORECASE)
