@@ -351,6 +351,10 @@ def test_what_is_remembered_of_addresses_and_user_agents_is_bounded(monkeypatch:
     for n in range(50):
         backtest.feed(rows_of({"time": [n] * 15, "ip": [f"10.0.{n}.{m}" for m in range(15)]}))
     assert len(backtest._decider._facts.addresses.names) <= 20
+    long = rows_of({"time": [60, 60], "ip": ["x" * 500_000, "2001:db8::7%" + "y" * 500_000], "ua": ["z" * 500_000] * 2})
+    assert backtest.decide(long)["action"].to_list() == ["block"] * 2
+    facts = backtest._decider._facts
+    assert sum(facts.addresses.names.str.len_bytes()) + sum(facts.agents.names.str.len_bytes()) < 20_000
 
 
 # ---- time

@@ -23,7 +23,7 @@ from .backtest_sight import AGENT, HOST, REFERRER, path_of, view_of
 ADDRESSES, AGENTS = 1 << 19, 1 << 16
 """Addresses and User-Agents that are remembered; then all are forgotten, and looked up again as they come. About 100 MB at most."""
 SHOWN = 120
-"""Characters of a User-Agent that names no agent of the catalogue, where it stands for one."""
+"""Characters of a User-Agent that names no agent of the catalogue, where it stands for one, and of what a log has for an address."""
 GOLDEN = 0x9E3779B97F4A7C15
 """The factor of ``crawlguard.signals.rate.mix``."""
 NO_AGENT = "(no User-Agent)"
@@ -61,8 +61,9 @@ class Numbered(NamedTuple):
 class Known:
     """The facts of the texts met so far, as columns: a text has a number, and each fact is found by it."""
 
-    def __init__(self, learn: Callable[[pl.Series], Learnt], most: int) -> None:
-        self._learn, self._most = learn, most
+    def __init__(self, learn: Callable[[pl.Series], Learnt], most: int, longest: int) -> None:
+        """``longest``: the characters of a text that count."""
+        self._learn, self._most, self._longest = learn, most, longest
         self._clear()
 
     def _clear(self) -> None:
@@ -78,6 +79,8 @@ class Known:
     def numbers(self, column: pl.Series) -> pl.Series:
         """The numbers (UInt32) of a column's texts, good until the next call. ``mask`` has the number of each one's mask in ``masks``: masks may
         be too wide for a column."""
+        if (column.str.len_bytes() > self._longest).any():
+            column = column.str.slice(0, self._longest)
         here = Numbered.of(column)
         if self.names.len() + here.values.len() > self._most:
             self._clear()
@@ -103,8 +106,8 @@ class Facts:
         self._live = Live(policy, MemoryStore(), EventLog(Log(), Privacy(), Counters(), Once()))
         self.ruleset = self._live.ruleset
         self._ranges = Ranges(self._live.table)
-        self.agents = Known(self._agents, AGENTS)
-        self.addresses = Known(self._addresses, ADDRESSES)
+        self.agents = Known(self._agents, AGENTS, MAX_UA)
+        self.addresses = Known(self._addresses, ADDRESSES, SHOWN)  # no address is as long
 
     def of(self, rows: pl.DataFrame) -> Shard:
         """What the rows say; good until the next call."""
@@ -152,9 +155,7 @@ class Shard:
     def __init__(self, rows: pl.DataFrame, facts: Facts) -> None:
         self.rows = rows
         self._facts = facts
-        ua = rows["ua"]
-        long = bool((ua.str.len_bytes() > MAX_UA).any())
-        self.uas = facts.agents.numbers(ua.str.slice(0, MAX_UA) if long else ua)
+        self.uas = facts.agents.numbers(rows["ua"])
         self.ips = facts.addresses.numbers(rows["ip"])
         self._read: dict[str, tuple[pl.Series, list[RequestView]]] = {}
 
