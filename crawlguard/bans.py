@@ -18,6 +18,7 @@ from .log import own
 from .policy.ruleset import Client, UaFacts
 from .policy.terms import Hold
 from .request import RequestView
+from .signals.families import family
 from .signals.headers import fingerprint
 from .signals.rate import SUBNET_V4, SUBNET_V6
 from .store import RateStore, SharedStore, is_remote
@@ -190,12 +191,6 @@ _PARTS: dict[str, _Part] = {
     "country": lambda view, ua, client, privacy: f"country {client.country}",
     "agent": lambda view, ua, client, privacy: f"agent {ua.agent.name if ua.agent else 'unknown'}",
     "fingerprint": lambda view, ua, client, privacy: f"fingerprint {fingerprint(view)}",
-    "path": lambda view, ua, client, privacy: f"path {_family(view.path)}",
+    "path": lambda view, ua, client, privacy: f"path {family(view.path)}",
     "global": lambda view, ua, client, privacy: "everybody",
 }
-
-
-def _family(path: str) -> str:
-    from .policy.compile_rates import family
-
-    return family(path)

@@ -34,6 +34,7 @@ class Live:
         self.events = events
         self.sampling = events.active and policy.log.sample > 0
         self.ruleset: Ruleset = compile_policy(policy)
+        self.ruleset.together = getattr(store, "together", None)  # what a store can do besides its contract
         needs = self.ruleset.needs
         self.table = build_table(
             self.ruleset.addresses,

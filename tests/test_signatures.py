@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from crawlguard import Guard
 from crawlguard.decision import Decision
-from crawlguard.policy.compile_rates import family
 from crawlguard.policy.model import Store
 from crawlguard.policy.ruleset import RuleVerdict
 from crawlguard.policy.terms import Charge
 from crawlguard.request import RequestView
 from crawlguard.signals import penalty
 from crawlguard.signals.conduct import EVIDENCE, Conduct
+from crawlguard.signals.families import family
 from crawlguard.signals.headers import fingerprint
 from crawlguard.signals.shape import ANY, even, judge
 from crawlguard.store import MemoryStore, RateStore, SharedStore

@@ -23,6 +23,7 @@ from .terms import (
     UNKNOWN_ADDRESS,
     UNKNOWN_ASN,
     UNKNOWN_COUNTRY,
+    Ask,
     Dynamic,
     Hold,
     Negated,
@@ -55,6 +56,7 @@ class _Compiler:
         self.watches: list[Test] = []
         self.settlers: list[Test] = []
         self.holds: dict[str, tuple[Hold, ...]] = {}
+        self.asks: dict[Test, Ask] = {}
 
     def ruleset(self) -> Ruleset:
         rules = tuple(self._rule(rule) for rule in self.policy.rules)
@@ -73,6 +75,7 @@ class _Compiler:
             watches=tuple(self.watches),
             settlers=tuple(self.settlers),
             holds=self.holds,
+            asks=self.asks,
         )
 
     def _rule(self, rule: Rule) -> CompiledRule:
@@ -199,13 +202,17 @@ class _Compiler:
             self.needs.add("response")
         if found.hold is not None:
             self.holds[rule] = (*self.holds.get(rule, ()), found.hold)
+        if found.ask is not None:
+            self.asks[found.term.test] = found.ask
         return found.term
 
     def _swarm(self, when: SwarmIs, rule: str) -> Dynamic:
         self.needs.update(("ip", *when.per))
         test = SwarmTest(when, rule)
         self.settlers.append(test.settle)
-        return test.term()
+        term = test.term()
+        self.asks[term.test] = test.ask()
+        return term
 
 
 def _score(when: c.ScoreIs) -> Dynamic:

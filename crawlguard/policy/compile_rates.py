@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from ..request import RequestView
 from ..signals import penalty
 from ..signals.conduct import DOCUMENT, EVIDENCE, ROBOTS, UNDER, Conduct, kind_of
+from ..signals.families import Families
 from ..signals.headers import fingerprint_key
 from ..signals.rate import Window, mix
 from ..signals.shape import ANY, Limits, judge
 from .check import window_key
 from .rates import RESPONSES, Bound, RateOver, Shape, WindowIs
 from .ruleset import Client, UaFacts
-from .terms import COUNTS, Charge, Counts, Dynamic, Hold, Rates, Test, Verdict
+from .terms import COUNTS, Ask, Charge, Counts, Dynamic, Hold, Rates, Test, Verdict
 
 SIGNATURE = "counts of a signature"
 """What a signature reads, for those who judge logs."""
@@ -34,12 +35,13 @@ def constant(*parts: object) -> int:
 
 
 class Compiled(NamedTuple):
-    """A rate's term; what it does when its key fetches /robots.txt; whether it wants to hear of responses; and whom it keeps out."""
+    """A rate's term; what it does when its key fetches /robots.txt; whether it wants to hear of responses; whom it keeps out; what it asks."""
 
     term: Dynamic
     watch: Test | None = None
     responses: bool = False
     hold: Hold | None = None
+    ask: Ask | None = None
 
 
 def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tuple[str, ...]]) -> Compiled:
@@ -53,13 +55,15 @@ def compile_rate(when: RateOver, rule: str, hold: int | None, seen: Counter[tupl
     if when.shape is None and len(terms) < 2 and PLAIN_KEYS.issuperset(when.per) and all(w.what == "requests" for w in when.windows):
         windows = tuple((salt, Window.of(w.requests, w.within)) for salt, w in zip(salts, when.windows, strict=True))
         words = tuple((salt, w.interval, w.tolerance, terms[0]) for salt, w in windows) if terms else ()
-        return Compiled(
-            _plain(when.per, windows, terms[0] if terms else 0), hold=Hold(when.per, key_reader(when.per), words) if words else None
-        )
+        key, term = key_reader(when.per), terms[0] if terms else 0
+        salt, one = windows[0]
+        ask = Ask("hit", when.per, key, salt, (one.interval, one.tolerance, term)) if len(windows) == 1 else None
+        return Compiled(_plain(when.per, windows, term), hold=Hold(when.per, key, words) if words else None, ask=ask)
     signature = _Signature(when, salts, terms)
     responses = any(w.what in RESPONSES for w in when.windows)
     watch = signature.fetched if when.shape is not None and when.shape.robots_fetched is not None else None
-    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses, signature.hold(when.per) if terms else None)
+    held = signature.hold(when.per) if terms else None
+    return Compiled(Dynamic(signature.test(), SIGNATURE, COUNTS), watch, responses, held, signature.ask())
 
 
 # ---- keys
@@ -91,44 +95,12 @@ _KEYS: dict[str, KeyOf] = {
 }
 
 
-def family(path: str) -> str:
-    """The family of a path: its first segment ("/shop/x/y" is in "/shop/"), "/" for what lies at the top."""
-    return path[: path.find("/", 1) + 1] or "/"
-
-
-FAMILIES, LONG = 1024, 64
-"""Families of paths whose hashes are remembered, and the characters of the longest that is: 300 KiB for each rule at most."""
-
-
-def _family_marks() -> Callable[[str, Callable[[str], int]], int]:
-    """The store's hash of a path's family, remembered: a site has few, and each request asks for one."""
-    held: tuple[object, dict[str, int]] = None, {}
-
-    def mark_of(path: str, mark: Callable[[str], int]) -> int:
-        nonlocal held
-        name = path[: path.find("/", 1) + 1] or "/"  # family(path), without the call
-        whose, known = held
-        if whose is not mark:  # another store, another secret
-            known = {}
-            held = mark, known
-        number = known.get(name)
-        if number is None:
-            number = mark(name)
-            if len(name) <= LONG:
-                if len(known) >= FAMILIES:
-                    known.clear()
-                known[name] = number
-        return number
-
-    return mark_of
-
-
 KeyReader = Callable[[RequestView, UaFacts, Client, Rates], int]
 
 
 def key_reader(per: tuple[str, ...]) -> KeyReader:
     """Like the keys of plain limits, but of families of paths too, which the store's own hash keeps apart."""
-    parts, mark_of = tuple(None if part == "path" else _KEYS[part] for part in per), _family_marks()
+    parts, mark_of = tuple(None if part == "path" else _KEYS[part] for part in per), Families().mark
     if per == ("fingerprint",):
         return lambda view, ua, client, rates: fingerprint_key(view)
     if per == ("path",):
@@ -250,6 +222,15 @@ class _Signature:
             if len(self.profiles) == 1 and not self.words:
                 return self._profile(*self.profiles[0])
         return self.verdict
+
+    def ask(self) -> Ask | None:
+        """What ``_word`` or ``_profile`` asks."""
+        if self.charges or self.terms or self.timed or len(self.words) + len(self.profiles) != 1:
+            return None
+        for salt, documents, window in self.words:
+            return Ask("hit", self.per, self.key, salt, (window.interval, window.tolerance, 0), documents)
+        salt, within, limit, *_ = self.profiles[0]
+        return Ask("paths", self.per, self.key, salt, (within, limit)) if limit else None
 
     def _word(self, salt: int, documents: bool, window: Window) -> Test:
         key_of, interval, tolerance = self.key, window.interval, window.tolerance

@@ -11,7 +11,7 @@ from ..signals.swarm import CALM, UNSETTLED, strikes
 from .compile_rates import SIGNATURE, constant, key_reader
 from .ruleset import Client, UaFacts
 from .swarms import SwarmIs
-from .terms import COUNTS, Dynamic, Rates, Test, Verdict
+from .terms import COUNTS, Ask, Dynamic, Rates, Test, Verdict
 
 
 def page_of(view: RequestView) -> str:
@@ -36,6 +36,10 @@ class SwarmTest:
     def term(self) -> Dynamic:
         """The condition as it is evaluated."""
         return Dynamic(self._test(), SIGNATURE, COUNTS)
+
+    def ask(self) -> Ask:
+        """What the test asks."""
+        return Ask("swarm", self._per, self._key_of, self._salt, (self._clients,), documents=True)
 
     def settle(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
         """Note who loads an asset. Decides nothing."""

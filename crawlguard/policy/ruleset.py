@@ -6,8 +6,9 @@ are still open. A request then runs its plan, which for an ordinary visitor is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import NamedTuple
 
 from ..decision import ALLOW, Action, Decision
@@ -18,7 +19,7 @@ from ..signals.rate import US
 from ..signals.swarm import Swarm
 from ..signals.ua import MAX_UA, Agent, UserAgentIndex
 from .model import AUTO, RETRY_WITHOUT_RATE
-from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Hold, Rates, Term, Test, Verdict, specialise
+from .terms import UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY, Ask, Hold, Rates, Term, Test, Verdict, specialise
 
 POLICY_FILES = frozenset(
     ("/robots.txt", "/ai.txt", "/license.xml", "/.well-known/tdmrep.json", "/.well-known/rsl.xml", "/.well-known/security.txt"),
@@ -110,7 +111,29 @@ class RuleVerdict(NamedTuple):
     note: str = ""
 
 
-Plan = tuple[tuple[Test, CompiledRule], ...]
+Step = tuple[Test, CompiledRule]
+Plan = tuple[tuple[Test, "CompiledRule | Run"], ...]
+
+
+class Run(NamedTuple):
+    """Steps that one test asks together (``store.together``): it says 0 when none of them holds, else the place of the first that does, from 1 on, with
+    its verdict; True where they are to be asked one by one."""
+
+    steps: tuple[Step, ...]
+
+
+SEVERAL = 3
+"""Steps that are worth a test of their own."""
+MAX_RUNS = 64
+"""Tests that are made of several: each takes a millisecond, and facts combine to few."""
+
+
+def _singly(steps: Iterable[tuple[Test, CompiledRule | Run]]) -> Iterator[Step]:
+    for test, rule in steps:
+        if isinstance(rule, Run):
+            yield from rule.steps
+        else:
+            yield test, rule
 
 
 def _certain(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int, score: int) -> Verdict:
@@ -118,8 +141,18 @@ def _certain(view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: 
     return True
 
 
+def _asked(plan: Sequence[Step], view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> Decision:
+    """The decision from steps that are asked one by one."""
+    steps = iter(plan)
+    for test, rule in steps:
+        wait = test(view, ua, client, rates, now, 0)
+        if wait:
+            return _decided(wait, rule, steps, view, ua, client, rates, now)
+    return ALLOW
+
+
 def _decided(
-    wait: bool | int, rule: CompiledRule, rest: Iterator[tuple[Test, CompiledRule]],
+    wait: bool | int, rule: CompiledRule, rest: Iterator[Step],
     view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int,
 ) -> Decision:  # fmt: skip
     """The decision from the first rule on that holds; ``wait`` is what its test returned, ``rest`` the steps after it."""
@@ -150,6 +183,7 @@ class Ruleset:
     ``needs`` may hold "ip", "subnet", "asn", "country", "fingerprint", "agent", "path", "global", and "response" when responses are
     counted. ``files`` are decided before any rule is asked; ``watches`` are told of who fetches /robots.txt, and ``settlers`` see every
     request whose path has a dot, as what belongs to pages has, before the rules do. ``holds`` says by rule whom its rates keep out, and where.
+    ``asks``: what tests do that do nothing but ask a store, and ``together``: one test of several such, for those whose store can make it.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -167,6 +201,9 @@ class Ruleset:
     watches: tuple[Test, ...] = ()
     settlers: tuple[Test, ...] = ()
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    asks: Mapping[Test, Ask] = field(default_factory=dict)
+    together: Callable[[Sequence[tuple[Test, Ask]]], Test | None] | None = None
+    _runs: dict[tuple[Test, ...], Test | None] = field(default_factory=dict)
     _plans: dict[int, Plan] = field(default_factory=dict)
     _strangers: dict[int, UaFacts] = field(default_factory=dict)
 
@@ -195,7 +232,7 @@ class Ruleset:
         """The steps that are open under a mask of static facts."""
         plan = self._plans.get(mask)
         if plan is None:
-            steps: list[tuple[Test, CompiledRule]] = []
+            steps: list[Step] = []
             for rule in self.rules:
                 found = False if rule.inactive else specialise(rule.term, mask)
                 if callable(found):
@@ -204,11 +241,27 @@ class Ruleset:
                     steps.append((_certain, rule))
                     if rule.action is not None and not rule.shadow:
                         break
-            plan = tuple(steps)
+            plan = self._joined(steps)
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[mask] = plan
         return plan
+
+    def _joined(self, steps: Sequence[Step]) -> Plan:
+        """The steps, with each run of several that only ask the store as one."""
+        if self.together is None:
+            return tuple(steps)
+        plan: list[tuple[Test, CompiledRule | Run]] = []
+        for asking, group in groupby(steps, lambda step: step[0] in self.asks):
+            run = tuple(group)
+            test = self._together(self.together, tuple([test for test, _ in run])) if asking and len(run) >= SEVERAL else None
+            plan += run if test is None else [(test, Run(run))]
+        return tuple(plan)
+
+    def _together(self, make: Callable[[Sequence[tuple[Test, Ask]]], Test | None], tests: tuple[Test, ...]) -> Test | None:
+        if tests not in self._runs and len(self._runs) < MAX_RUNS:
+            self._runs[tests] = make([(test, self.asks[test]) for test in tests])
+        return self._runs.get(tests)
 
     def evaluate(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> Decision:
         """The decision on one request at ``now`` (microseconds of any steady clock). Counts it in ``rates``."""
@@ -229,7 +282,13 @@ class Ruleset:
         for test, rule in steps:
             wait = test(view, ua, client, rates, now, 0)
             if wait:
-                return _decided(wait, rule, steps, view, ua, client, rates, now)
+                if not isinstance(rule, Run):
+                    return _decided(wait, rule, _singly(steps), view, ua, client, rates, now)
+                if not isinstance(wait, tuple):
+                    return _asked([*rule.steps, *_singly(steps)], view, ua, client, rates, now)
+                place, found = wait
+                rest = iter([*rule.steps[place:], *_singly(steps)])
+                return _decided(found, rule.steps[place - 1][1], rest, view, ua, client, rates, now)
         return ALLOW
 
     def explain(self, view: RequestView, ua: UaFacts, client: Client, rates: Rates, now: int) -> tuple[Decision, list[RuleVerdict]]:

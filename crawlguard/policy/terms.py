@@ -48,6 +48,21 @@ UNKNOWN_ADDRESS, UNKNOWN_ASN, UNKNOWN_COUNTRY = 1, 2, 4
 FIRST_BIT = 8
 
 
+class Ask(NamedTuple):
+    """What a test asks of a store, where that is all that it does: for a store that can be asked several at once (``store.together``).
+
+    ``what``: "hit" (``numbers``: interval, tolerance, hold), "paths" (within, limit) or "swarm" (clients); under the key of ``per``, which
+    ``key`` reads, and ``salt``. ``documents``: it holds of documents alone.
+    """
+
+    what: str
+    per: tuple[str, ...]
+    key: Callable[[RequestView, UaFacts, Client, Rates], int]
+    salt: int
+    numbers: tuple[int, ...]
+    documents: bool = False
+
+
 class Static(NamedTuple):
     """Holds when the mask has ``bit``; is unknown when it has any of ``unknown``."""
 

@@ -22,9 +22,10 @@ from __future__ import annotations
 import os
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..forks import in_child
@@ -38,6 +39,9 @@ from .memory_conduct import MemoryConduct
 from .memory_swarm import MemorySwarm
 from .shared_conduct import SharedConduct
 from .shared_swarm import SharedSwarm
+
+if TYPE_CHECKING:
+    from ..policy.terms import Ask, Test
 
 try:
     import fcntl
@@ -237,6 +241,12 @@ class SharedStore:
 
     def _first_conduct(self, key: int, now: int, within: int, kind: int, mark: int, dry: bool = False, limit: int = 0) -> Conduct:
         return self.profiles().conduct(key, now, within, kind, mark, dry, limit)
+
+    def together(self, asked: Sequence[tuple[Test, Ask]]) -> Test | None:
+        """One test for several rules that are asked of this store; see ``store.together``. None where that cannot be made."""
+        from .together import together  # most policies have too few rules for it
+
+        return together(self, asked)
 
     def profiles(self) -> SharedConduct | MemoryConduct:
         """The table of profiles, a file of its own that is made when a policy first asks for one; in memory where that cannot be done."""
