@@ -102,7 +102,8 @@ class SharedStore:
         self._swarms: SharedSwarm | MemorySwarm | None = None
         self.conduct: Callable[..., Conduct] = self._first_conduct
         self.swarm: Callable[..., Swarm] = self._first_swarm
-        self.mark = Keyer(self.seed).text
+        self._keyer = Keyer(self.seed)
+        self.mark = self._keyer.text
         self._slot_mask = slots - 1
         self._writer = 0
         self._name_writer()

@@ -19,6 +19,7 @@ from ..signals import headers
 from ..signals.conduct import AHEAD, DOCUMENT, FULL, ONE, kind_of
 from ..signals.families import Families
 from ..signals.headers import fingerprint_key
+from ..signals.rate import LONG, _word
 from ..signals.sketch import BITS, LOW, estimate
 from ..signals.swarm import EVIDENCE
 from . import shared_conduct, shared_swarm
@@ -29,6 +30,7 @@ from .shared_swarm import SharedSwarm
 if TYPE_CHECKING:
     from .shared import SharedStore
 
+_BITS: Final = tuple(1 << n for n in range(8))
 _BEGIN: Final = """\
 def together(view, ua, client, rates, now, score):
     ip, subnet, path, writer = client.ip_key, client.subnet_key, view.path, store._writer
@@ -38,8 +40,13 @@ def together(view, ua, client, rates, now, score):
 """
 _MARK: Final = """\
     if document:
-        mark = rates.mark(path)
-        low, bit = (mark & {low}) >> 3, 1 << (mark & 7)
+        try:
+            hashed = texts.copy()
+            hashed.update(path.encode() if len(path) <= {long} else path[:{long}].encode())
+            mark = word(hashed.digest())[0] or 1
+        except UnicodeEncodeError:
+            mark = rates.mark(path)
+        low, bit = (mark & {low}) >> 3, bits[mark & 7]
 """
 _ALONE: Final = """\
 \\1if found := test{n}(view, ua, client, rates, now, score):
@@ -53,11 +60,14 @@ if keys[at] != key:
 state, own = states[at], key & 0x1FF
 if state & 0xC1FF != own:
     break
-tat = state >> 16
-due = (tat if tat > now else now) + {interval}
-if due - now > {tolerance}:
-    break
-due = due << 16 | writer | own
+due = state >> 16
+if due > now:
+    due += {interval}
+    if due - now > {tolerance}:
+        break
+else:
+    due = now + {interval}
+due = (due << 16) + (writer | own)
 if states[at] == state:
     states[at] = due
 else:
@@ -98,7 +108,7 @@ if ever and (groups[slot] & pattern == pattern or groups[slot + 1] & pattern == 
     groups[at + 5] += 1
     note(mark ^ {all})
 else:
-    place, its, one = start + ((ip & {low}) >> 3), start + {width} + low, 1 << (ip & 7)
+    place, its, one = start + ((ip & {low}) >> 3), start + {width} + low, bits[ip & 7]
     eight, documents = maps[place], groups[at + 2] + 1
     new = not eight & one
     if not documents & 63 or (ever >= {evidence} and groups[at + 3] + new >= {crowd}):
@@ -133,6 +143,7 @@ def together(store: SharedStore, asked: Sequence[tuple[Test, Ask]]) -> Test | No
     """
     named: dict[str, Any] = {
         "store": store, "keys": store._keys, "states": store._states, "careful": store._careful, "families": Families(),
+        "texts": store._keyer._texts, "word": _word, "bits": _BITS,
         "kind_of": kind_of, "fingerprints": headers._KNOWN, "fingerprint_key": fingerprint_key,
     }  # fmt: skip
     text, marked = [_BEGIN.format(document=DOCUMENT)], False
@@ -141,7 +152,7 @@ def together(store: SharedStore, asked: Sequence[tuple[Test, Ask]]) -> Test | No
         if way is None:
             return None
         if ask.what != "hit" and not marked:
-            text.append(_MARK.format(low=LOW))
+            text.append(_MARK.format(low=LOW, long=LONG))
             marked = True
         named |= {f"test{n}": test, f"key_of{n}": ask.key}
         way = _KEYS.get(ask.per, _KEY).format(n=n, salt=ask.salt) + way
