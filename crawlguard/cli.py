@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-
 from .commands import stopped
 
 
 def main() -> None:
     """Do what the command line says, see ``commands.group``."""
-    gc.set_threshold(50_000)  # what a command loads stays: to look through it for garbage again and again is in vain
     try:
+        import gc
+
+        gc.set_threshold(50_000)  # what a command loads stays: to look through it for garbage again and again is in vain
         from .commands.group import run
 
         run()
