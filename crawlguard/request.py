@@ -65,12 +65,14 @@ class RequestView:
         """``first`` of user-agent, for those who will want ``sent`` too: one pass for all three."""
         agent = language = encoding = None
         for name, value in self.headers:
-            if name == b"user-agent":
+            size = len(name)  # to compare a name takes longer, and few are as long as these
+            if size == 15:
+                if name == b"accept-language":
+                    language = value if language is None else language
+                elif name == b"accept-encoding":
+                    encoding = value if encoding is None else encoding
+            elif size == 10 and name == b"user-agent":
                 agent = value if agent is None else agent
-            elif name == b"accept-language":
-                language = value if language is None else language
-            elif name == b"accept-encoding":
-                encoding = value if encoding is None else encoding
         self.sent = agent, language, encoding
         return agent
 
