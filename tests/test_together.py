@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from crawlguard.loader import parse_policy
 from crawlguard.policy.model import Store
 from crawlguard.policy.ruleset import Run
 from crawlguard.request import RequestView
-from crawlguard.store import SharedStore
+from crawlguard.store import SharedStore, shared, together
 
 from .policy_corpus import Clock, view
 
@@ -182,6 +184,35 @@ def test_processes_that_fight_for_a_limit_are_admitted_it(tmp_path: Path) -> Non
         pids.append(pid)
     assert all(os.waitpid(pid, 0)[1] == 0 for pid in pids)
     assert 98 <= 1 + sum(int((tmp_path / f"admitted{n}").read_text()) for n in range(4)) <= 102
+
+
+@pytest.mark.parametrize("table", ["SharedConduct", "SharedSwarm"])
+def test_threads_that_begin_together_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """Both find no table and make one: there is one all the same, and what counts in it is not let go."""
+    meeting = threading.Barrier(2, timeout=20)
+    real = getattr(shared, table)
+
+    class Met(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            meeting.wait()
+            super().__init__(*args)
+
+    monkeypatch.setattr(shared, table, Met)
+    monkeypatch.setattr(together, table, Met)
+    guard = guard_on(
+        tmp_path / "a", [BURST, {**CRAWL, "when": {"rate": {"per": "ip", "distinct_paths": 30, "within": "2m"}}}, SWARM], Clock()
+    )
+    threads = [threading.Thread(target=guard.decide, args=(view("/0", ip="203.0.113.9", ua=AGENTS[2]),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    said = [guard.decide(view(f"/{n}", ip=f"203.0.113.{n % 3}", ua=AGENTS[n % 3 + 2])).rule for n in range(48)]
+    assert guard.counters.errors == 0
+    assert set(said) == {None}
+    store: Any = guard.store
+    assert (store.profiles(), store.swarms()) == (store.conduct.__self__, store.swarm.__self__)
 
 
 def test_requests_as_servers_hand_them_over(twins: Any) -> None:

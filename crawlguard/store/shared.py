@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..forks import in_child
@@ -100,6 +100,7 @@ class SharedStore:
         self._size = size
         self._profiles: SharedConduct | MemoryConduct | None = None
         self._swarms: SharedSwarm | MemorySwarm | None = None
+        self._tables: dict[str, Any] = {}
         self.conduct: Callable[..., Conduct] = self._first_conduct
         self.swarm: Callable[..., Swarm] = self._first_swarm
         self._keyer = Keyer(self.seed)
@@ -252,11 +253,13 @@ class SharedStore:
     def profiles(self) -> SharedConduct | MemoryConduct:
         """The table of profiles, a file of its own that is made when a policy first asks for one; in memory where that cannot be done."""
         if self._profiles is None:
+            made: SharedConduct | MemoryConduct
             try:
-                self._profiles = SharedConduct(self.path.with_name(f"{self.path.name}.conduct"), self._size, self.seed)
+                made = SharedConduct(self.path.with_name(f"{self.path.name}.conduct"), self._size, self.seed)
             except (OSError, DataError) as error:
                 own.warning("conduct is counted by each process alone: %s", error)
-                self._profiles = MemoryConduct()
+                made = MemoryConduct()
+            self._profiles = self._tables.setdefault("profiles", made)  # of threads that come here at once the first one's is everybody's
             self.conduct = self._profiles.conduct  # from now on without a call in between
         return self._profiles
 
@@ -268,11 +271,13 @@ class SharedStore:
     def swarms(self) -> SharedSwarm | MemorySwarm:
         """The table of swarms, like that of profiles."""
         if self._swarms is None:
+            made: SharedSwarm | MemorySwarm
             try:
-                self._swarms = SharedSwarm(self.path.with_name(f"{self.path.name}.swarm"), self._size, self.seed)
+                made = SharedSwarm(self.path.with_name(f"{self.path.name}.swarm"), self._size, self.seed)
             except (OSError, DataError) as error:
                 own.warning("swarms are counted by each process alone: %s", error)
-                self._swarms = MemorySwarm()
+                made = MemorySwarm()
+            self._swarms = self._tables.setdefault("swarms", made)
             self.swarm = self._swarms.swarm
         return self._swarms
 

@@ -172,7 +172,7 @@ def _paths(store: SharedStore, ask: Ask, named: dict[str, Any], n: int) -> str |
     table, (within, limit) = store.profiles(), ask.numbers
     if not isinstance(table, SharedConduct):
         return None
-    named |= {"slots": table._words, "sketches": table._bytes}
+    named |= {"profiles": table, "slots": table._words, "sketches": table._bytes}  # the views are good as long as their table lives
     most = bisect_right(range(BITS + 1), limit, key=estimate) - 1
     return _PATHS.format(
         odd=table._odd, shift=table._shift, mask=table._mask, listed=shared_conduct._LISTED, longest=within + AHEAD,
