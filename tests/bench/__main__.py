@@ -37,13 +37,13 @@ def run(target: Path | None, peers: str | None, only: str) -> int:
     from .inprocess import doors, long_lists, many_patterns, robots
     from .logs import access_logs
     from .paper import on_paper
-    from .processes import import_time, memory, shared_table
+    from .processes import commands, import_time, memory, shared_table
     from .remote import remote_store
     from .signatures import five_signatures, million, store_calls
     from .table import budgets
 
     groups = (
-        doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, store_calls, five_signatures, remote_store, on_paper, million, import_time, memory,
+        doors, beside_a_busy_thread, long_lists, many_patterns, robots, shared_table, store_calls, five_signatures, remote_store, on_paper, million, import_time, commands, memory,
         access_logs, backtest,
     )  # fmt: skip
     rows = []
