@@ -34,17 +34,22 @@ def free_port() -> int:
 
 
 class Server:
-    """One server in a directory of its own, on a unix socket and on loopback. ``options``: lines of its configuration."""
+    """One server, on a unix socket and on loopback. ``options``: lines of its configuration. ``directory``: of its log.
+
+    What it keeps itself is kept in memory: a Cluster's node and a Sentinel write their state through to the disk while everybody waits,
+    and where the disk is busy that takes seconds.
+    """
 
     def __init__(self, directory: Path, *options: str, tls: Path | None = None, sentinel: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.port, self.password = directory, free_port(), ""
-        self._short = tempfile.TemporaryDirectory(prefix="vk-")  # the path of a unix socket has 107 bytes at most
-        self.socket = Path(self._short.name) / "s"
-        self._config = directory / "server.conf"
+        self._home = tempfile.TemporaryDirectory(prefix="vk-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        home = Path(self._home.name)
+        self.socket = home / "s"  # 107 bytes at most
+        self._config = home / "server.conf"
         self._mode = ("--sentinel",) if sentinel else ()
         self._process: subprocess.Popen[bytes] | None = None
-        lines = ["bind 127.0.0.1", f"dir {directory}", "daemonize no", f"unixsocket {self.socket}", *options]
+        lines = ["bind 127.0.0.1", f"dir {home}", "daemonize no", f"unixsocket {self.socket}", *options]
         lines += (
             [f"port {self.port}"]
             if tls is None
@@ -72,6 +77,8 @@ class Server:
         return self
 
     def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"it ended: {(self.directory / 'log').read_text()[-500:]}")
         found = subprocess.run([CLI, "-s", str(self.socket), "ping"], capture_output=True, check=False).stdout
         return found.startswith((b"PONG", b"NOAUTH"))
 
@@ -97,7 +104,7 @@ class Server:
     def end(self) -> None:
         """Kill it for good."""
         self.kill()
-        self._short.cleanup()
+        self._home.cleanup()
 
     def pause(self) -> None:
         """Stop it in the middle of whatever it does; its sockets stay open."""
