@@ -183,6 +183,8 @@ def test_how_the_live_policy_takes_it_in(tmp_path: Path, path: Path) -> None:
     live.parent.mkdir()
     live.write_text("version: 1\ninclude: [builtin:default]\n")
     assert include_line(load_policy(live), path) == "include: [..., ../crawlguard-proposed.yaml]"
+    elsewhere = Path("/var/lib/crawlguard-report/crawlguard-proposed.yaml")
+    assert include_line(load_policy(live), elsewhere) == f"include: [..., {elsewhere}]"
     assert not takes_part(load_policy(live), path)
     applied(path)
     live.write_text("version: 1\ninclude: [builtin:default, ../crawlguard-proposed.yaml]\n")

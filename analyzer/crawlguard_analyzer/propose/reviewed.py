@@ -213,9 +213,11 @@ def write(made: Change) -> None:
 
 def include_line(live: Policy, path: Path) -> str:
     """What to write in the live policy so that the reviewed file takes part: last, so that all other rules are asked first."""
-    name = path.name if live.name.startswith("builtin:") else os.path.relpath(path, Path(os.path.realpath(live.name)).parent)
-    included = live.name if live.name.startswith("builtin:") else "..."
-    return f"include: [{included}, {name}]"
+    if live.name.startswith("builtin:"):
+        return f"include: [{live.name}, {path.name}]"
+    home = Path(os.path.realpath(live.name)).parent
+    near = home.parts[:2] == path.parts[:2]  # they share more than the root: from /etc to /var nobody wants to climb
+    return f"include: [..., {os.path.relpath(path, home) if near else path}]"
 
 
 def takes_part(live: Policy, path: Path) -> bool:
