@@ -130,7 +130,10 @@ def in_parts(directory: Path) -> Iterator[Trouble]:
         yield Trouble(url, nodes[1].kill, nodes[1].start)
 
 
-TROUBLES = (killed, paused, slow, trickling, full, locked, failed_over, in_parts)
+TROUBLES = (
+    killed, paused, slow, trickling, full, locked, failed_over,
+    pytest.param(in_parts, marks=pytest.mark.alone),  # beside other tests one event loop and three servers are not all in time for long
+)  # fmt: skip
 
 
 class Crowd:
