@@ -113,7 +113,6 @@ def test_a_log_that_begins_with_what_is_no_request(host: str, good: int) -> None
 @pytest.mark.parametrize("size", [200, 5000])
 def test_chunks_do_not_matter(name: str, size: int) -> None:
     data = read(name)
-    size = max(size, len(data) // 250)
     one = formats.detect(data)
     whole = one.parse(data)
     parts: list[Parsed] = []

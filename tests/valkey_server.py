@@ -48,7 +48,7 @@ class Server:
         self.directory, self.port, self.password = directory, free_port(), ""
         self._home = tempfile.TemporaryDirectory(prefix="vk-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         home = Path(self._home.name)
-        self.socket = home / "s"  # 107 bytes at most
+        self.socket = home / "s"  # the path of a unix socket has 107 bytes at most
         self._config = home / "server.conf"
         self._mode = ("--sentinel",) if sentinel else ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +81,7 @@ class Server:
 
     def _answers(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
-            raise AssertionError(f"it ended: {(self.directory / 'log').read_text()[-500:]}")
+            raise AssertionError(f"the server ended: {(self.directory / 'log').read_text()[-500:]}")
         found = subprocess.run([CLI, "-s", str(self.socket), "ping"], capture_output=True, check=False).stdout
         return found.startswith((b"PONG", b"NOAUTH"))
 
